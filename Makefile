@@ -1,0 +1,98 @@
+# pg_trickle: this file only delegates. worker/, decoder/ and sql/ are each a PGXS
+# project of their own; tests, demo and tools are scripts under t/ and examples/.
+#
+#   make                build the two libraries and the extension's SQL
+#   make install        install them into the server of PG_CONFIG (DESTDIR works)
+#   make check          everything CI runs, on a private copy of the server
+#   make demo           a shop, four stream tables, a writer, and what comes out
+#   make help           the other targets
+#
+# Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS (oracle),
+# PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
+
+PG_CONFIG ?= pg_config
+SECONDS ?= 60
+TESTS ?=
+PGT_FORMAT_CHECK ?= warn
+
+export PG_CONFIG PGT_CPPFLAGS PGT_CFLAGS PGT_FORMAT_CHECK
+
+PARTS := $(patsubst %/Makefile,%,$(wildcard worker/Makefile decoder/Makefile sql/Makefile))
+SANDBOX = t/lib/sandbox.sh
+
+all: $(PARTS)
+
+# One command line on a bare machine must be enough for whoever only builds, too.
+have-server:
+	@$(PG_CONFIG) --pgxs >/dev/null 2>&1 && test -f "$$($(PG_CONFIG) --pgxs)" || { \
+	  echo "make: no PostgreSQL server development files behind PG_CONFIG=$(PG_CONFIG)" >&2; \
+	  echo "make: run 'make deps' (Debian), or name the server's pg_config: make PG_CONFIG=/path/to/pg_config" >&2; \
+	  exit 1; }
+
+$(PARTS): have-server
+	$(MAKE) -C $@ all
+
+install uninstall: have-server
+	@for part in $(PARTS); do $(MAKE) -C $$part $@ || exit 1; done
+
+# Against a running server that has the extension installed (PGHOST, PGPORT, PGUSER).
+installcheck: have-server
+	t/lib/installcheck.sh
+
+deps:
+	t/lib/deps.sh $(DEPS)
+
+check:
+	$(MAKE) --no-print-directory deps
+	$(SANDBOX) --test-points -- t/lib/prove.sh $(TESTS)
+
+lint:
+	$(MAKE) --no-print-directory deps
+	t/lint/run.sh
+
+format: DEPS = format
+format: deps
+	t/lint/format.sh --write
+
+coverage: DEPS = coverage
+coverage: deps
+	$(SANDBOX) --test-points --coverage -- t/lib/coverage.sh $(TESTS)
+
+oracle: deps
+	$(SANDBOX) --test-points -- t/oracle/run.sh $(SECONDS)
+
+bench: deps
+	$(SANDBOX) -- t/bench/run.sh
+
+demo: deps
+	$(SANDBOX) -- examples/demo/demo.sh
+
+demo-keep: deps
+	$(SANDBOX) -- examples/demo/demo.sh --keep
+
+check-version-sync:
+	t/lint/version_sync.sh
+
+clean:
+	@if test -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)"; then \
+	  for part in $(PARTS); do $(MAKE) -C $$part $@ || exit 1; done; fi
+	rm -rf coverage tmp_check tmp_install t/unit/bin
+	$(SANDBOX) --remove
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+	@echo
+	@echo 'Further targets:'
+	@echo '  make deps                 install the Debian packages that are missing'
+	@echo '  make installcheck         regress and isolation tests against a running server'
+	@echo '  make lint                 layers, exported symbols, headers, format, version'
+	@echo '  make format               clang-format, in place'
+	@echo '  make coverage             check with gcov, report in coverage/'
+	@echo '  make oracle SECONDS=600   random queries and transactions against the truth'
+	@echo '  make bench                the figures that the documentation states'
+	@echo '  make demo-keep            the demo, leaving its server running'
+	@echo '  make check-version-sync   every place that names the version agrees'
+	@echo '  make clean'
+
+.PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
+	oracle bench demo demo-keep check-version-sync clean help
