@@ -1,0 +1,84 @@
+/*
+ * pgt_capture.h: writing down what happens to source tables, and reading it.
+ *
+ * Statement triggers in C with transition tables append images to a buffer
+ * per source: (xid xid8, cmd int4, w int2, captured columns). Stream tables
+ * that are sources have no triggers: the refresh appends its effective delta.
+ * See worker/capture/README.md.
+ */
+#ifndef PGT_CAPTURE_H
+#define PGT_CAPTURE_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "nodes/bitmapset.h"
+#include "utils/snapshot.h"
+
+#include "pgt_change.h"
+#include "pgt_frontier.h"
+
+/*
+ * NULL if changes of the relation can be captured, else the reason as a
+ * clause for the user ("foreign tables have no triggers that see every change").
+ */
+extern const char *pgt_capture_reason(Oid relid);
+
+/*
+ * Makes sure that the given columns (attribute numbers, 1-based) of the
+ * relation, its partitions and its inheritance children are captured: catalog
+ * row, buffer segments, triggers. is_stream_table: no triggers, the refresh
+ * writes. The caller holds ShareRowExclusiveLock on the relation and takes its
+ * snapshot afterwards.
+ */
+extern void pgt_capture_install(Oid relid, Bitmapset *columns, bool is_stream_table);
+
+/* Drops triggers, buffer and row if nobody reads the relation any more. */
+extern void pgt_capture_release(Oid relid);
+
+/*
+ * NULL if every trigger is in place and enabled, else what is broken ("trigger
+ * of table s.t is disabled"): changes may be missing, refresh in FULL after
+ * pgt_capture_install.
+ */
+extern const char *pgt_capture_broken(Oid relid);
+
+/* A partition or child was added or removed below a captured root (DDL hook). */
+extern void pgt_capture_follow_children(Oid root);
+
+/*
+ * Changes of the relation that are before `to` and not before `from`, with the
+ * given columns at least (NULL: all captured ones). The result and its
+ * tuplestore live in the current memory context. The caller holds AccessShareLock
+ * on the relation; snapshot is the registered one that `to` was made of.
+ */
+extern PgtChangeSet *pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFrontier *from,
+									  const PgtFrontier *to, Snapshot snapshot);
+
+/*
+ * Must be called before the refresh takes its snapshot: notes how long the
+ * buffers are, so that later refreshes can start reading at the tail.
+ */
+extern void pgt_capture_mark(Oid relid);
+
+/* Rows and bytes now in the buffers of a source; rows are counted up to limit (-1: all). */
+extern void pgt_capture_buffer_size(Oid relid, int64 limit, int64 *rows, int64 *bytes);
+
+/*
+ * Switches writers to the other segment and truncates drained ones; never
+ * waits for a writer. Returns the number of segments emptied. Own transaction
+ * of the scheduler, not part of a refresh.
+ */
+extern int	pgt_capture_prune(Oid relid);
+
+/*
+ * The effective delta of a stream table that others read: what the refresh
+ * really changed. writer is NULL, and the calls do nothing, if nobody reads it.
+ */
+typedef struct PgtCaptureWriter PgtCaptureWriter;
+
+extern PgtCaptureWriter *pgt_capture_writer_begin(Relation relation);
+extern void pgt_capture_writer_add(PgtCaptureWriter *writer, TupleTableSlot *row, int weight);
+extern void pgt_capture_writer_end(PgtCaptureWriter *writer);
+
+#endif							/* PGT_CAPTURE_H */

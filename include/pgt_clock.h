@@ -1,0 +1,26 @@
+/*
+ * pgt_clock.h: time and waiting, behind function pointers so that tests can
+ * move time.
+ */
+#ifndef PGT_CLOCK_H
+#define PGT_CLOCK_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+typedef struct PgtClock
+{
+	TimestampTz (*now) (void);
+	/* Waits on MyLatch at most timeout_ms (-1: for ever); returns WL_* events. */
+	int			(*wait) (long timeout_ms, uint32 wait_event);
+} PgtClock;
+
+extern TimestampTz pgt_clock_now(void);
+extern int	pgt_clock_wait(long timeout_ms, uint32 wait_event);
+/* Replaces the clock (tests); NULL restores the real one. */
+extern void pgt_clock_set(const PgtClock *clock);
+/* Milliseconds between two times, as a fraction. */
+extern double pgt_clock_ms_between(TimestampTz start, TimestampTz end);
+
+#endif							/* PGT_CLOCK_H */

@@ -1,0 +1,175 @@
+/*
+ * pgt_delta.h: from a defining query to the statements that maintain it.
+ *
+ * PostgreSQL's Query is the algebra. Analysis cuts it into stages (each a
+ * select-project-join core with at most one non-linear operator on top, its
+ * result stored), and finds for each stage an identity and a technique, or the
+ * reason why the query can only be refreshed in FULL. See worker/delta/README.md.
+ */
+#ifndef PGT_DELTA_H
+#define PGT_DELTA_H
+
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+#include "utils/snapshot.h"
+
+#include "pgt_change.h"
+
+/* What makes a stored row of a stage the same row after a change. */
+typedef enum PgtIdentity
+{
+	PGT_IDENTITY_SINGLE,		/* exactly one row, always (aggregate without GROUP BY) */
+	PGT_IDENTITY_KEY,			/* unique key columns, compared with SQL's equality */
+	PGT_IDENTITY_ROW			/* the whole row as an image; duplicates are copies */
+} PgtIdentity;
+
+typedef enum PgtTechnique
+{
+	PGT_TECHNIQUE_LINEAR,		/* signed rows of the output */
+	PGT_TECHNIQUE_AGGREGATE,	/* signed input rows folded into stored aggregate states */
+	PGT_TECHNIQUE_AKR,			/* affected keys are recomputed */
+	PGT_TECHNIQUE_FULL			/* everything is computed, the difference is applied */
+} PgtTechnique;
+
+/* One aggregate call of an aggregate stage that PostgreSQL itself can invert. */
+typedef struct PgtAggregate
+{
+	Oid			aggfnoid;
+	Oid			collation;
+	int			nargs;			/* columns of the input rows, in order */
+	int			first_input;	/* column (0-based) of its first argument among the inputs */
+	int			filter_input;	/* boolean column, or -1 */
+	Oid			argtypes[8];	/* resolved */
+	Oid			result_type;
+	int32		result_typmod;
+} PgtAggregate;
+
+typedef struct PgtStage
+{
+	int			number;			/* 1..n; the last one is the user's table */
+	Oid			relid;			/* where its rows are stored; 0 before creation */
+	Query	   *query;			/* over tables and the storage of earlier stages */
+	List	   *inputs;			/* Oids of relations it reads */
+	PgtIdentity identity;
+	PgtTechnique technique;
+	const char *reason;			/* why not a faster technique; NULL if none */
+	int			nkeys;			/* identity KEY: columns of the output, 1-based */
+	AttrNumber *keys;
+	Oid		   *key_operators;	/* equality */
+	Oid		   *key_collations;
+	bool		keys_not_null;	/* provably: the key can be a PRIMARY KEY */
+
+	/* Technique AGGREGATE: input rows are (pgt_w, keys, inputs...). */
+	int			naggregates;
+	PgtAggregate *aggregates;
+	Oid			state_relid;	/* stored states; 0 before creation */
+	List	   *outputs;		/* TargetEntries over Var(1, 1..nkeys) = keys,
+								 * Var(1, nkeys+1..) = aggregate results */
+	Node	   *having;			/* the same, or NULL */
+} PgtStage;
+
+/* A construct of the query, for validate_query and the support matrix. */
+typedef struct PgtFinding
+{
+	const char *construct;
+	bool		incremental;
+	const char *technique;		/* for incremental ones */
+	const char *reason;			/* for others */
+	int			position;		/* character of the query, 1-based, or 0 */
+} PgtFinding;
+
+/* A relation that the query reads, with the columns it uses. */
+typedef struct PgtSourceUse
+{
+	Oid			relid;
+	char		relkind;
+	bool		is_view;		/* only named in the query; its expansion has the tables */
+	Bitmapset  *columns;		/* attribute numbers, 1-based */
+} PgtSourceUse;
+
+typedef struct PgtDefinition
+{
+	Query	   *query;			/* views expanded */
+	List	   *sources;		/* PgtSourceUse */
+	List	   *findings;		/* PgtFinding */
+	List	   *stages;			/* PgtStage; one with technique FULL if full_reason */
+	char	   *full_reason;	/* NULL if maintained incrementally */
+	int			full_position;	/* where in the query, or 0 */
+} PgtDefinition;
+
+/*
+ * Analyses the definition held by a view (or, with query, one not stored yet;
+ * then view_relid is 0). Raises errors only for what is refused outright
+ * (feature_not_supported with the position: volatile functions by policy,
+ * temporary tables, FOR UPDATE, data-modifying CTEs). Result in the current
+ * memory context.
+ */
+extern PgtDefinition *pgt_delta_analyze(Oid view_relid, Query *query);
+
+/* Raised by pgt_delta_analyze, but usable alone: refuses what is never accepted. */
+extern void pgt_delta_check_query(Query *query);
+
+/*
+ * Creates the hidden tables of the stages (schema pgtrickle_state, depending
+ * on the stream table) and fills in their oids. Called at creation.
+ */
+extern void pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition);
+
+/*
+ * The statements of one stream table, cached per backend, rebuilt after
+ * changes of its sources. Valid until the end of the current refresh.
+ */
+typedef struct PgtDelta PgtDelta;
+
+extern PgtDelta *pgt_delta_open(int64 pgt_id, Oid relid, Oid view_relid);
+extern const PgtDefinition *pgt_delta_definition(PgtDelta *delta);
+extern void pgt_delta_forget(int64 pgt_id); /* after ALTER and DROP */
+
+/* Inputs of one refresh. Change sets of earlier stages are added as they are applied. */
+typedef struct PgtDeltaInput
+{
+	Snapshot	snapshot;		/* registered */
+	List	   *changes;		/* PgtChangeSet; relations without changes may be missing */
+} PgtDeltaInput;
+
+/* A result in memory. Key and signed rows carry no duplicates of equal image. */
+typedef struct PgtDeltaRows
+{
+	TupleDesc	desc;
+	Tuplestorestate *rows;
+	int64		nrows;
+} PgtDeltaRows;
+
+/*
+ * For the stage number (0-based index) of a refresh:
+ *
+ * keys: AKR and AGGREGATE: the keys (nkeys columns; all columns for ROW) that any change touches, a superset.
+ * rows_of_keys: AKR: the stage's query over the new state, restricted to the keys.
+ * signed: LINEAR: pgt_w and the output columns; consolidated.
+ * inputs: AGGREGATE: pgt_w, keys, inputs; not consolidated.
+ * inputs_of_keys: AGGREGATE: the same over the new state, restricted to the keys, pgt_w = 1.
+ * all: the stage's whole query over the new state.
+ *
+ * They run as the owner; the caller has already checked rights and taken locks.
+ */
+extern PgtDeltaRows *pgt_delta_keys(PgtDelta *delta, int stage, PgtDeltaInput *input);
+extern PgtDeltaRows *pgt_delta_rows_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input,
+											PgtDeltaRows *keys);
+extern PgtDeltaRows *pgt_delta_signed(PgtDelta *delta, int stage, PgtDeltaInput *input);
+extern PgtDeltaRows *pgt_delta_inputs(PgtDelta *delta, int stage, PgtDeltaInput *input);
+extern PgtDeltaRows *pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input,
+											  PgtDeltaRows *keys);
+extern PgtDeltaRows *pgt_delta_all(PgtDelta *delta, int stage, PgtDeltaInput *input);
+
+/* For explain_delta: each statement of a refresh with all sources changed. */
+typedef struct PgtDeltaText
+{
+	int			stage;
+	const char *purpose;		/* keys, rows, signed, inputs, full */
+	char	   *sql;
+} PgtDeltaText;
+
+extern List *pgt_delta_explain(PgtDelta *delta);
+
+#endif							/* PGT_DELTA_H */

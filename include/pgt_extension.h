@@ -1,0 +1,22 @@
+/*
+ * pgt_extension.h: the extension as an object of the current database.
+ */
+#ifndef PGT_EXTENSION_H
+#define PGT_EXTENSION_H
+
+#include "postgres.h"
+
+#define PGT_SCHEMA "pgtrickle"
+#define PGT_CHANGES_SCHEMA "pgtrickle_changes"
+#define PGT_STATE_SCHEMA "pgtrickle_state"
+
+/* Does the extension exist here (and is it not being created right now)? */
+extern bool pgt_extension_exists(void);
+/* Its owner; error if it does not exist. */
+extern Oid	pgt_extension_owner(void);
+/* Errors unless the library's version is the installed extension's. */
+extern void pgt_extension_check_version(void);
+/* Oid of one of our schemas, looked up each time (a syscache hit). */
+extern Oid	pgt_extension_schema(const char *name);
+
+#endif							/* PGT_EXTENSION_H */

@@ -1,0 +1,76 @@
+/*
+ * pgt_frontier.h: how far a stream table is refreshed.
+ *
+ * F = (pg_snapshot, own_xid, own_cmd) + the cluster's system identifier. A
+ * change row (xid, cmd) is *before* F iff xid = own_xid and cmd <= own_cmd, or
+ * xid <> own_xid and it is visible in the snapshot. The own part makes chains
+ * refreshed in one transaction, and refreshes inside a user's transaction,
+ * exact.
+ */
+#ifndef PGT_FRONTIER_H
+#define PGT_FRONTIER_H
+
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "utils/snapshot.h"
+#include "utils/timestamp.h"
+
+typedef struct PgtFrontier
+{
+	bool		valid;			/* false: never refreshed, or not in this cluster */
+	Datum		snapshot;		/* pg_snapshot */
+	FullTransactionId own_xid;	/* invalid if the refresh had none */
+	uint32		own_cmd;
+} PgtFrontier;
+
+/* The hot state of a stream table: the row of pgt_frontiers. */
+typedef struct PgtFrontierRow
+{
+	PgtFrontier frontier;
+	int64		epoch;
+	TimestampTz data_timestamp; /* 0 if none */
+	TimestampTz last_refresh_at;	/* 0 if none */
+	char	   *rebuild_reason; /* NULL: none */
+	int			consecutive_errors;
+	char	   *suspended_reason;	/* NULL: not suspended */
+	TimestampTz next_retry_at;	/* 0 if none */
+	double		last_full_ms;	/* < 0 if unknown */
+} PgtFrontierRow;
+
+/* What one finished refresh writes into the row. */
+typedef struct PgtFrontierUpdate
+{
+	PgtFrontier frontier;
+	TimestampTz data_timestamp;
+	int64		refresh_id;
+	const char *mode;			/* FULL, DIFFERENTIAL, REINITIALIZE */
+	bool		new_epoch;		/* stages were not maintained: make their rows stale */
+	double		duration_ms;
+	int64		rows_in;
+	int64		rows_inserted;
+	int64		rows_updated;
+	int64		rows_deleted;
+} PgtFrontierUpdate;
+
+/* Frontier of a registered snapshot for the current transaction. */
+extern PgtFrontier pgt_frontier_of_snapshot(Snapshot snapshot);
+extern bool pgt_frontier_contains(const PgtFrontier *frontier, FullTransactionId xid, uint32 cmd);
+/* Oldest xid that may be invisible: everything older is before the frontier. */
+extern FullTransactionId pgt_frontier_xmin(const PgtFrontier *frontier);
+extern FullTransactionId pgt_frontier_xmax(const PgtFrontier *frontier);
+/* Is every change before a also before b? (a refresh may only move forwards) */
+extern bool pgt_frontier_is_behind(const PgtFrontier *a, const PgtFrontier *b);
+
+extern void pgt_frontier_create(int64 pgt_id);
+/* Reads the row; the frontier is invalid if written by another cluster. Creates it if missing. */
+extern void pgt_frontier_get(int64 pgt_id, PgtFrontierRow *row);
+extern void pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update);
+/* The next refresh shall compute everything; keeps an earlier reason. */
+extern void pgt_frontier_mark_rebuild(int64 pgt_id, const char *reason);
+extern void pgt_frontier_record_error(int64 pgt_id, const char *sqlstate, const char *message,
+									  bool counted, TimestampTz next_retry_at,
+									  const char *suspended_reason);
+extern void pgt_frontier_clear_error(int64 pgt_id);
+
+#endif							/* PGT_FRONTIER_H */

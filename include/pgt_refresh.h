@@ -1,0 +1,49 @@
+/*
+ * pgt_refresh.h: bringing one stream table up to date.
+ *
+ * refresh lock -> source locks -> snapshot -> frontier -> nothing new? ->
+ * decide -> deltas -> stages -> apply -> frontier, history. Runs in the
+ * caller's transaction (READ COMMITTED), in a worker or a user's session.
+ */
+#ifndef PGT_REFRESH_H
+#define PGT_REFRESH_H
+
+#include "postgres.h"
+
+#include "pgt_stream_table.h"
+
+typedef struct PgtRefreshRequest
+{
+	int64		pgt_id;
+	const char *mode;			/* NULL: as configured; "FULL", "DIFFERENTIAL" or "AUTO" asked by a user */
+	const char *initiated_by;	/* SCHEDULER MANUAL INITIAL */
+	bool		skip_locked;	/* do not wait for a running refresh */
+	int			attempt;
+} PgtRefreshRequest;
+
+typedef struct PgtRefreshResult
+{
+	const char *action;			/* NO_DATA FULL DIFFERENTIAL REINITIALIZE SKIP */
+	const char *reason;			/* NULL, or why that action */
+	int64		rows_in;
+	int64		rows_inserted;
+	int64		rows_updated;
+	int64		rows_deleted;
+	double		duration_ms;
+} PgtRefreshResult;
+
+/*
+ * Errors: object_not_in_prerequisite_state (REPEATABLE READ older than the frontier, standby),
+ * insufficient_privilege (the owner lost SELECT on a source), whatever the query raises.
+ */
+extern PgtRefreshResult pgt_refresh_run(const PgtRefreshRequest *request);
+
+/* The lock that serialises refreshes, ALTER and DROP of one stream table; until end of transaction. */
+extern bool pgt_refresh_lock(int64 pgt_id, bool wait);
+
+/* Index that identity needs, REPLICA IDENTITY, DML guard of a new stream table or stage: see storage.c. */
+struct PgtStage;
+extern void pgt_refresh_create_storage(const PgtStreamTable *st, const struct PgtStage *stage,
+									   bool is_stage);
+
+#endif							/* PGT_REFRESH_H */

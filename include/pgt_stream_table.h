@@ -1,0 +1,49 @@
+/*
+ * pgt_stream_table.h: the catalog row of a stream table (pgt_definitions).
+ */
+#ifndef PGT_STREAM_TABLE_H
+#define PGT_STREAM_TABLE_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+typedef enum PgtRefreshMode
+{
+	PGT_MODE_AUTO,
+	PGT_MODE_DIFFERENTIAL,
+	PGT_MODE_FULL
+} PgtRefreshMode;
+
+typedef struct PgtStreamTable
+{
+	int64		pgt_id;
+	Oid			relid;			/* the user's table */
+	Oid			view_relid;		/* hidden view that holds the definition */
+	char	   *original_query;
+	char	   *schedule;		/* NULL: calculated */
+	PgtRefreshMode mode;
+	char	   *diamond_consistency;
+	char	   *identity;		/* "full" or "key" */
+	bool		paused;
+	char	   *full_reason;	/* NULL: can be maintained incrementally */
+} PgtStreamTable;
+
+extern const char *pgt_refresh_mode_name(PgtRefreshMode mode);
+/* Errors invalid_parameter_value; accepts any case. */
+extern PgtRefreshMode pgt_refresh_mode_parse(const char *text);
+
+/* Inserts the row; sets and returns pgt_id. */
+extern int64 pgt_stream_table_create(PgtStreamTable *st);
+/* Writes every field back. */
+extern void pgt_stream_table_update(const PgtStreamTable *st);
+extern void pgt_stream_table_delete(int64 pgt_id);
+/* NULL if there is none. */
+extern PgtStreamTable *pgt_stream_table_find(Oid relid);
+extern PgtStreamTable *pgt_stream_table_find_id(int64 pgt_id);
+/* By the name a user gave; errors undefined_table with a hint. */
+extern PgtStreamTable *pgt_stream_table_get(const char *name);
+extern List *pgt_stream_table_list(void);	/* all, by pgt_id */
+extern Oid	pgt_stream_table_owner(const PgtStreamTable *st);
+
+#endif							/* PGT_STREAM_TABLE_H */

@@ -1,0 +1,51 @@
+/*
+ * clock.c: the real clock, and the place where a test puts its own.
+ * The only file that calls WaitLatch.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "pgt_clock.h"
+
+static int
+wait_latch(long timeout_ms, uint32 wait_event)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+	if (timeout_ms >= 0)
+		events |= WL_TIMEOUT;
+	events = WaitLatch(MyLatch, events, timeout_ms, wait_event);
+	if (events & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	return events;
+}
+
+static const PgtClock real_clock = {GetCurrentTimestamp, wait_latch};
+static const PgtClock *clock_in_use = &real_clock;
+
+TimestampTz
+pgt_clock_now(void)
+{
+	return clock_in_use->now();
+}
+
+int
+pgt_clock_wait(long timeout_ms, uint32 wait_event)
+{
+	return clock_in_use->wait(timeout_ms, wait_event);
+}
+
+void
+pgt_clock_set(const PgtClock *clock)
+{
+	clock_in_use = clock != NULL ? clock : &real_clock;
+}
+
+double
+pgt_clock_ms_between(TimestampTz start, TimestampTz end)
+{
+	return (end - start) / 1000.0;
+}

@@ -1,0 +1,66 @@
+/*
+ * security.c: changing to the rights of an owner and back, and the checks of
+ * who may call what.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "pgt_compat.h"
+#include "pgt_extension.h"
+#include "pgt_security.h"
+
+static PgtSecurity
+become_user(Oid userid, int flags)
+{
+	PgtSecurity saved;
+
+	GetUserIdAndSecContext(&saved.userid, &saved.context);
+	SetUserIdAndSecContext(userid, saved.context | flags);
+	saved.guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return saved;
+}
+
+PgtSecurity
+pgt_security_become(Oid owner)
+{
+	return become_user(owner, SECURITY_RESTRICTED_OPERATION);
+}
+
+PgtSecurity
+pgt_security_become_extension_owner(void)
+{
+	return become_user(pgt_extension_owner(), SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+pgt_security_restore(const PgtSecurity *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->userid, saved->context);
+}
+
+void
+pgt_security_check_owner(Oid relid)
+{
+	if (!pgt_compat_is_relation_owner(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
+}
+
+void
+pgt_security_check_reader(Oid relid)
+{
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		!pgt_compat_is_relation_owner(relid, GetUserId()) &&
+		!has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
+}

@@ -1,0 +1,123 @@
+/*
+ * sqltext.c: pieces of SQL text, always quoted and schema-qualified, and the
+ * one resolver of stream table names.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "pgt_sqltext.h"
+
+char *
+pgt_sqltext_qualified(const char *schema, const char *name)
+{
+	return psprintf("%s.%s", quote_identifier(schema), quote_identifier(name));
+}
+
+char *
+pgt_sqltext_relation(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	return pgt_sqltext_qualified(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+char *
+pgt_sqltext_type(Oid type, int32 typmod)
+{
+	return format_type_extended(type, typmod,
+								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+char *
+pgt_sqltext_collation(Oid collation)
+{
+	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	Form_pg_collation form;
+	char	   *text;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for collation %u", collation);
+	form = (Form_pg_collation) GETSTRUCT(tuple);
+	text = pgt_sqltext_qualified(get_namespace_name(form->collnamespace),
+								 NameStr(form->collname));
+	ReleaseSysCache(tuple);
+	return text;
+}
+
+char *
+pgt_sqltext_operator(Oid operator)
+{
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+	char	   *text;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	text = psprintf("OPERATOR(%s.%s)",
+					quote_identifier(get_namespace_name(form->oprnamespace)),
+					NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return text;
+}
+
+char *
+pgt_sqltext_column(Oid relid, AttrNumber attnum)
+{
+	return pstrdup(quote_identifier(get_attname(relid, attnum, false)));
+}
+
+char *
+pgt_sqltext_literal(const char *text)
+{
+	return text == NULL ? pstrdup("NULL") : quote_literal_cstr(text);
+}
+
+static RangeVar *
+parse_name(const char *name)
+{
+	List	   *parts;
+	RangeVar   *rv;
+
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("name of the stream table is empty"),
+				 errhint("Give a name such as 'orders_by_day' or 'sales.\"Orders by day\"'.")));
+	parts = stringToQualifiedNameList(name);
+	if (list_length(parts) > 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("improper qualified name (too many dotted names): %s", name)));
+	rv = makeRangeVarFromNameList(parts);
+	return rv;
+}
+
+Oid
+pgt_sqltext_resolve(const char *name, bool missing_ok)
+{
+	return RangeVarGetRelid(parse_name(name), NoLock, missing_ok);
+}
+
+void
+pgt_sqltext_split(const char *name, char **schema, char **relname)
+{
+	RangeVar   *rv = parse_name(name);
+	Oid			namespace = RangeVarGetCreationNamespace(rv);
+
+	*schema = get_namespace_name(namespace);
+	*relname = rv->relname;
+}
