@@ -13,6 +13,7 @@
 
 #include "executor/tuptable.h"
 #include "nodes/bitmapset.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 #include "pgt_change.h"

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "access/attnum.h"
 #include "lib/stringinfo.h"
 
 extern char *pgt_sqltext_relation(Oid relid);	/* "s"."t" */

@@ -12,6 +12,7 @@
 #include "commands/extension.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/rel.h"
 
 #include "pgt_extension.h"
 
