@@ -22,7 +22,7 @@ my @libraries = grep { -e $_ }
 my @flags = (
 	qw(-std=gnu99 -g -O1 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare),
 	qw(-Wno-missing-field-initializers -Wno-unused-function),
-	qw(-fsanitize=address,undefined -fno-sanitize-recover=undefined -ffunction-sections),
+	'-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-ffunction-sections',
 	qw(-DPGT_UNIT_TEST -Iinclude -It/unit -D_GNU_SOURCE),
 	"-I$server_include");
 

@@ -113,6 +113,10 @@ if [ "$(cat "$inst/.version" 2>/dev/null)" != "$version $bindir" ]; then
 		tar -C "$dir" --exclude=./bitcode -cf - . |
 			as_user tar -C "$inst$dir" --no-same-owner -xf -
 	done
+	# Headers are only read; a link is enough for the copied pg_config to find them.
+	include=$("$pg_config" --includedir-server)
+	as_user mkdir -p "$inst$(dirname "$include")"
+	as_user ln -s "$include" "$inst$include"
 	as_user sh -c 'echo "$1" > "$2"' sh "$version $bindir" "$inst/.version"
 fi
 

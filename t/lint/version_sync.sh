@@ -26,9 +26,9 @@ first=$(sed -n 's/^## \[\{0,1\}\([0-9][0-9.]*\)\]\{0,1\}.*/\1/p' CHANGELOG.md | 
 [ "$first" = "$version" ] || complain "CHANGELOG.md: the newest release is '$first', not $version"
 
 # Documentation names the version of the SQL script and of itself, if it does.
-grep -rnoE 'pg_trickle--[0-9]+\.[0-9]+\.[0-9]+\.sql|pg_trickle [0-9]+\.[0-9]+\.[0-9]+' README.md docs 2>/dev/null |
-	grep -vF -e "pg_trickle--$version.sql" -e "pg_trickle $version" |
-	sed 's/$/: another version/' | { ! grep .; } || status=1
+others=$(grep -rnoE 'pg_trickle--[0-9]+\.[0-9]+\.[0-9]+\.sql|pg_trickle [0-9]+\.[0-9]+\.[0-9]+' README.md docs |
+	grep -vF -e "pg_trickle--$version.sql" -e "pg_trickle $version")
+[ -z "$others" ] || complain "another version than $version: $others"
 
 # The upgrade scripts: each starts where another ended or at a first release.
 for script in sql/upgrade/pg_trickle--*--*.sql; do
