@@ -36,7 +36,7 @@ elif [ "$pg_config" != pg_config ]; then
 	exit 1
 fi
 if [ -z "$major" ]; then
-	major=$(ls -v /usr/lib/postgresql 2>/dev/null | tail -n 1)
+	major=$({ ls -v /usr/lib/postgresql 2>/dev/null || true; } | tail -n 1)
 fi
 if [ -z "$major" ] && [ -r /etc/os-release ]; then
 	case $(. /etc/os-release; echo "${VERSION_ID:-}") in
@@ -46,7 +46,7 @@ if [ -z "$major" ] && [ -r /etc/os-release ]; then
 	esac
 fi
 
-want=(gcc make perl util-linux libpq-dev librdkafka-dev pkg-config libipc-run-perl)
+want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev pkg-config libipc-run-perl)
 # A server that does not come from Debian needs none of Debian's.
 case $("$pg_config" --bindir 2>/dev/null || true) in
 	/usr/lib/postgresql/* | /usr/bin | '') want+=("postgresql-$major" "postgresql-server-dev-$major") ;;
