@@ -55,7 +55,16 @@ fi
 root=${PGT_SANDBOX:-/var/tmp/pg_trickle-$user-$(printf '%s' "$here" | cksum | cut -d' ' -f1)}
 if [ -n "$remove" ]; then
 	# Only what carries our mark, so that a mistyped PGT_SANDBOX costs nothing.
-	if [ -e "$root/.pg_trickle-sandbox" ]; then rm -rf -- "$root"; fi
+	[ -e "$root/.pg_trickle-sandbox" ] || exit 0
+	cd "$root"
+	for pid_file in "$root"/*/demo/data/postmaster.pid; do
+		[ -e "$pid_file" ] || continue
+		say "stopping the server that make demo-keep left"
+		as_user "$(find "$root" -path '*/inst/*' -name pg_ctl | head -n 1)" \
+			-D "$(dirname "$pid_file")" -m fast -w stop >&2 || true
+	done
+	cd /
+	rm -rf -- "$root"
 	exit 0
 fi
 
