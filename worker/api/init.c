@@ -7,6 +7,8 @@
 #include "miscadmin.h"
 
 #include "pgt_guc.h"
+#include "pgt_shmem.h"
+#include "pgt_wake.h"
 
 PG_MODULE_MAGIC;
 
@@ -16,4 +18,6 @@ void
 _PG_init(void)
 {
 	pgt_guc_init();
+	pgt_wake_init();
+	pgt_shmem_init();
 }
