@@ -8,10 +8,12 @@
 
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
 #include "utils/acl.h"
+#include "utils/syscache.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "pg_trickle supports PostgreSQL 15 to 18"
@@ -25,6 +27,19 @@ pgt_compat_is_relation_owner(Oid relid, Oid userid)
 #else
 	return pg_class_ownercheck(relid, userid);
 #endif
+}
+
+static inline Oid
+pgt_compat_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* Replaces references to columns of joins by the columns they stand for. */

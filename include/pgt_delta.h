@@ -94,6 +94,7 @@ typedef struct PgtDefinition
 	List	   *sources;		/* PgtSourceUse */
 	List	   *findings;		/* PgtFinding */
 	List	   *stages;			/* PgtStage; one with technique FULL if full_reason */
+	List	   *constraints;	/* Oids of unique indexes that identities rely on */
 	char	   *full_reason;	/* NULL if maintained incrementally */
 	int			full_position;	/* where in the query, or 0 */
 } PgtDefinition;
@@ -106,6 +107,12 @@ typedef struct PgtDefinition
  * memory context.
  */
 extern PgtDefinition *pgt_delta_analyze(Oid view_relid, Query *query);
+
+/*
+ * Tells why a relation's changes cannot be captured (NULL if they can); set
+ * once when the library is loaded, since capture is no layer below this one.
+ */
+extern const char *(*pgt_delta_source_reason) (Oid relid);
 
 /* Raised by pgt_delta_analyze, but usable alone: refuses what is never accepted. */
 extern void pgt_delta_check_query(Query *query);

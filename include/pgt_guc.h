@@ -30,7 +30,8 @@ extern char *pgt_guc_databases;			/* '*' or a list of names */
 extern bool pgt_guc_log_refreshes;
 #ifdef PGT_TEST_POINTS
 extern char *pgt_guc_test_points;		/* see pgt_point.h */
-extern bool pgt_guc_verify;				/* compare techniques, fail on misfits */
+extern bool pgt_guc_verify;				/* a delta that does not fit is an error */
+extern char *pgt_guc_force_technique;	/* "" or "akr" */
 #endif
 
 /* Defines every setting and reserves the prefix; called once by _PG_init. */

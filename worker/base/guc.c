@@ -29,6 +29,7 @@ bool		pgt_guc_log_refreshes = false;
 #ifdef PGT_TEST_POINTS
 char	   *pgt_guc_test_points = NULL;
 bool		pgt_guc_verify = true;
+char	   *pgt_guc_force_technique = NULL;
 #endif
 
 static bool check_timezone(char **newval, void **extra, GucSource source);
@@ -114,6 +115,8 @@ static const StringSetting string_settings[] = {
 #ifdef PGT_TEST_POINTS
 	{"pg_trickle.test_points", "Test builds: what happens at named points of the code.",
 	&pgt_guc_test_points, "", PGC_USERSET, NULL},
+	{"pg_trickle.force_technique", "Test builds: akr, to recompute where folding is possible.",
+	&pgt_guc_force_technique, "", PGC_USERSET, NULL},
 #endif
 };
 

@@ -1,0 +1,143 @@
+/*
+ * analyze.c: from a defining query to its stages.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/rel.h"
+
+#include "pgt_compat.h"
+
+#include "delta_internal.h"
+
+static Query *
+query_of_view(Oid view_relid)
+{
+	Relation	view = table_open(view_relid, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(view));
+
+	table_close(view, NoLock);
+	AcquireRewriteLocks(query, true, false);
+	return query;
+}
+
+static void
+choose_technique(PgtStage *stage)
+{
+	if (stage_is_group(stage->query))
+	{
+		stage->reason = group_describe(stage);
+		stage->technique = stage->reason == NULL ? PGT_TECHNIQUE_AGGREGATE : PGT_TECHNIQUE_AKR;
+	}
+	else if (stage->query->distinctClause != NIL)
+	{
+		stage->technique = PGT_TECHNIQUE_AKR;
+		stage->reason = "distinct rows are recomputed";
+	}
+	else if (tree_has_outer_join(stage->query))
+	{
+		stage->technique = PGT_TECHNIQUE_AKR;
+		stage->reason = "rows of outer joins are recomputed";
+	}
+	else
+		stage->technique = PGT_TECHNIQUE_LINEAR;
+}
+
+/* Can rows of a query that is refreshed in FULL still be told apart by a key? */
+static bool
+has_simple_rows(Query *query)
+{
+	ListCell   *lc;
+
+	if (query->setOperations != NULL || query->hasTargetSRFs || query->groupingSets != NIL ||
+		query->hasDistinctOn || query->cteList != NIL)
+		return false;
+	if (query->groupClause != NIL && query->distinctClause != NIL)
+		return false;
+	foreach(lc, query->groupClause)
+		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
+			return false;
+	foreach(lc, tree_rtindexes((Node *) query->jointree))
+		if (rt_fetch(lfirst_int(lc), query->rtable)->rtekind != RTE_RELATION)
+			return stage_is_group(query);
+	return true;
+}
+
+static void
+make_full(PgtDefinition *definition, Query *original, Query *normalized)
+{
+	PgtStage   *stage = palloc0(sizeof(PgtStage));
+
+	stage->number = 1;
+	stage->query = normalized;
+	stage->identity = PGT_IDENTITY_ROW;
+	definition->stages = NIL;
+	definition->constraints = NIL;
+	if (has_simple_rows(normalized))
+	{
+		tree_number_leaves(normalized);
+		if (key_find_identity(stage, definition) != NULL || stage->identity == PGT_IDENTITY_SINGLE)
+		{
+			stage->identity = PGT_IDENTITY_ROW;
+			stage->nkeys = 0;
+			stage->keys_not_null = false;
+			definition->constraints = NIL;
+		}
+	}
+	stage->query = copyObject(original);
+	stage->technique = PGT_TECHNIQUE_FULL;
+	stage->reason = definition->full_reason;
+	definition->stages = list_make1(stage);
+}
+
+static void
+describe_stages(PgtDefinition *definition)
+{
+	ListCell   *lc;
+
+	foreach(lc, definition->stages)
+	{
+		PgtStage   *stage = lfirst(lc);
+		const char *reason;
+
+		tree_number_leaves(stage->query);
+		reason = key_find_identity(stage, definition);
+		if (reason != NULL)
+		{
+			support_add(definition, "identity of rows", NULL, reason, -1);
+			return;
+		}
+		choose_technique(stage);
+	}
+}
+
+PgtDefinition *
+pgt_delta_analyze(Oid view_relid, Query *query)
+{
+	PgtDefinition *definition = palloc0(sizeof(PgtDefinition));
+	Oid			owner = OidIsValid(view_relid) ? pgt_compat_relation_owner(view_relid) : GetUserId();
+	Query	   *normalized;
+
+	definition->query = query != NULL ? query : query_of_view(view_relid);
+	support_check_refused(definition->query);
+	normalized = normalize_query(definition->query);
+	definition->sources = support_collect_sources(definition->query, normalized);
+	if (support_check(normalized, definition, owner))
+	{
+		stage_cut(definition, copyObject(normalized));
+		describe_stages(definition);
+	}
+	if (definition->full_reason != NULL)
+		make_full(definition, definition->query, normalized);
+	return definition;
+}
+
+void
+pgt_delta_check_query(Query *query)
+{
+	support_check_refused(query);
+}

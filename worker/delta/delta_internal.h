@@ -1,0 +1,117 @@
+/*
+ * delta_internal.h: what the files of worker/delta share.
+ *
+ * Leaves. Every occurrence of a relation in a stage's query is a leaf, with a
+ * number that is unique in the stage and survives copyObject: it is kept in
+ * the field enrtuples of the range table entry, which means nothing for a
+ * relation. A self join has two leaves of one relation.
+ */
+#ifndef DELTA_INTERNAL_H
+#define DELTA_INTERNAL_H
+
+#include "postgres.h"
+
+#include "nodes/bitmapset.h"
+#include "nodes/parsenodes.h"
+#include "nodes/primnodes.h"
+
+#include "pgt_delta.h"
+#include "pgt_spi.h"
+
+/* In which state a term reads a leaf. */
+typedef enum LeafState
+{
+	LEAF_NEW,					/* the relation, as the snapshot sees it */
+	LEAF_DELTA,					/* its change set, with weights */
+	LEAF_OLD,					/* new state minus the change set, with weights */
+	LEAF_EVER					/* rows of the new state and of the change set */
+} LeafState;
+
+/* The shape of a change set: which columns follow pgt_w. */
+typedef struct ChangeShape
+{
+	Oid			relid;
+	int			number;			/* of the input: pgt_delta_<number> */
+	int			ncolumns;
+	AttrNumber *attnums;
+	char	  **names;			/* column names in the change set */
+} ChangeShape;
+
+/* What one statement is generated for. */
+typedef struct EmitContext
+{
+	List	   *shapes;			/* ChangeShape of the changed relations */
+	Bitmapset  *ctes;			/* old (2n) and ever (2n + 1) states used, by input number */
+} EmitContext;
+
+/* tree.c: surgery on Query trees */
+extern List *tree_leaves(Query *query); /* RangeTblEntry *, by leaf number */
+extern void tree_number_leaves(Query *query);
+extern int	tree_leaf(const RangeTblEntry *rte);
+extern bool tree_is_union_all(const Query *query);
+extern Query *tree_wrap(Query *subquery);
+extern List *tree_union_arms(Query *query); /* Query *, columns coerced to the union's types */
+extern List *tree_arm_rtindexes(const Query *query);
+extern List *tree_outputs(Query *query);	/* non-junk TargetEntry */
+extern void tree_drop_junk(Query *query);
+extern Node *tree_null_vars(Node *node, const Bitmapset *rtindexes);
+extern void tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context);
+extern void tree_name_input(RangeTblEntry *rte, const char *name, List *colnames);
+extern void tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right);
+extern Node *tree_join(Query *query, Node *left, int rtindex, Node *quals);
+extern bool tree_has_outer_join(const Query *query);
+extern void tree_flatten_inner(Node *node, List **rtindexes, List **quals);
+extern Query *tree_select(Query *source, List *target_list);
+extern ChangeShape *tree_find_shape(EmitContext *context, Oid relid);
+extern char *tree_deparse(Query *query);
+extern char *tree_ctes(EmitContext *context);	/* "WITH ... " or "" */
+extern List *tree_rtindexes(const Node *jointree);
+
+/* normalize.c: one form for what can be written in several ways */
+extern Query *normalize_query(Query *query);
+
+/* support.c: what can be maintained, with the reason why not */
+extern void support_check_refused(Query *query);
+extern bool support_check(Query *query, PgtDefinition *definition, Oid owner);
+extern void support_add(PgtDefinition *definition, const char *construct, const char *technique,
+						const char *reason, int position);
+extern List *support_collect_sources(Query *original, Query *normalized);
+
+/* key.c: identity of a stage's rows */
+extern const char *key_find_identity(PgtStage *stage, PgtDefinition *definition);
+extern bool key_column_equality(Oid type, Oid *operator);
+
+/* group.c: aggregate stages */
+extern const char *group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
+extern Query *group_input_query(const PgtStage *stage);
+
+/* stage.c: cutting and storing */
+extern void stage_cut(PgtDefinition *definition, Query *query);
+extern bool stage_is_group(const Query *query);
+extern int	stage_of_entry(const RangeTblEntry *rte);	/* number of the stage it reads, or 0 */
+extern char *stage_table_name(int64 pgt_id, int number);
+extern char *stage_state_name(int64 pgt_id, int number);
+extern void stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
+
+/* order.c: join order */
+extern Node *order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest);
+
+/* term.c: signed terms */
+extern List *term_queries(Query *query, EmitContext *context, List **signs);
+
+/* fragment.c: affected keys */
+extern List *fragment_queries(Query *query, List *key_exprs, EmitContext *context);
+extern int	fragment_limit(void);
+
+/* emit.c: SQL text of each purpose */
+extern char *emit_keys(const PgtStage *stage, EmitContext *context);
+extern char *emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
+extern bool emit_is_ordered(const PgtStage *stage); /* is the join order of rows_of_keys fixed */
+extern char *emit_signed(const PgtStage *stage, EmitContext *context);
+extern char *emit_inputs(const PgtStage *stage, EmitContext *context);
+extern char *emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
+extern char *emit_all(const PgtStage *stage);
+extern int	emit_nkeys(const PgtStage *stage);	/* columns of the key rows */
+extern TupleDesc emit_key_desc(const PgtStage *stage);
+
+#endif							/* DELTA_INTERNAL_H */

@@ -1,0 +1,344 @@
+/*
+ * emit.c: the SQL text of every statement of a stage.
+ *
+ * Inputs in memory have fixed names: pgt_delta_<n> for the change sets and
+ * pgt_keys (columns k1, k2, ...) for a key set. Everything else is deparsed
+ * with a search_path of pg_catalog, so it is qualified.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "pgt_sqltext.h"
+
+#include "delta_internal.h"
+
+#define KEYS_INPUT "pgt_keys"
+
+int
+emit_nkeys(const PgtStage *stage)
+{
+	switch (stage->identity)
+	{
+		case PGT_IDENTITY_SINGLE:
+			return 0;
+		case PGT_IDENTITY_KEY:
+			return stage->nkeys;
+		default:
+			return list_length(tree_outputs(stage->query));
+	}
+}
+
+/* The key columns as target entries of the stage's query. */
+static List *
+key_entries(const PgtStage *stage)
+{
+	List	   *outputs = tree_outputs(stage->query);
+	List	   *keys = NIL;
+
+	if (stage->identity == PGT_IDENTITY_ROW)
+		return outputs;
+	for (int i = 0; i < stage->nkeys; i++)
+		keys = lappend(keys, list_nth(outputs, stage->keys[i] - 1));
+	return keys;
+}
+
+/* Columns k1.. of a key set. */
+TupleDesc
+emit_key_desc(const PgtStage *stage)
+{
+	List	   *keys = key_entries(stage);
+	TupleDesc	desc = CreateTemplateTupleDesc(list_length(keys));
+	AttrNumber	number = 0;
+	ListCell   *lc;
+
+	foreach(lc, keys)
+	{
+		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		char		name[NAMEDATALEN];
+
+		number++;
+		snprintf(name, sizeof(name), "k%d", number);
+		TupleDescInitEntry(desc, number, name, exprType(expr), exprTypmod(expr), 0);
+		TupleDescInitEntryCollation(desc, number, exprCollation(expr));
+	}
+	return desc;
+}
+
+static void
+append_columns(StringInfo sql, const char *prefix, int ncolumns)
+{
+	for (int i = 1; i <= ncolumns; i++)
+		appendStringInfo(sql, "%s%s%d", i > 1 ? ", " : "", prefix, i);
+}
+
+char *
+emit_keys(const PgtStage *stage, EmitContext *context)
+{
+	List	   *entries = key_entries(stage);
+	bool		distinct = stage->identity == PGT_IDENTITY_KEY;
+	int			nkeys = list_length(entries);
+	int			number = 0;
+	StringInfoData sql;
+	StringInfoData body;
+	ListCell   *lc;
+
+	initStringInfo(&body);
+	foreach(lc, fragment_queries(stage->query, entries, context))
+		appendStringInfo(&body, "%s%s", body.len > 0 ? " UNION ALL " : "",
+						 tree_deparse(lfirst(lc)));
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "%sSELECT %s", tree_ctes(context), distinct ? "DISTINCT " : "");
+	foreach(lc, entries)
+	{
+		Oid			collation = exprCollation((Node *) lfirst_node(TargetEntry, lc)->expr);
+
+		number++;
+		appendStringInfo(&sql, "%sk%d", number > 1 ? ", " : "", number);
+		/* Branches with NULL for an absent side have no collation of their own. */
+		if (OidIsValid(collation))
+			appendStringInfo(&sql, " COLLATE %s AS k%d", pgt_sqltext_collation(collation), number);
+	}
+	appendStringInfo(&sql, " FROM (%s) k(", body.data);
+	append_columns(&sql, "k", nkeys);
+	appendStringInfoChar(&sql, ')');
+	return sql.data;
+}
+
+/*
+ * key = pgt_keys.k<n>, or key IS NULL. A key without equality is only known to
+ * be not null: null or not parts the rows, so that no row is read twice.
+ */
+static Node *
+key_condition(Node *key, bool is_null, Oid operator, Oid collation, int rtindex,
+			  AttrNumber column)
+{
+	if (is_null || !OidIsValid(operator))
+	{
+		NullTest   *test = makeNode(NullTest);
+
+		test->arg = (Expr *) key;
+		test->nulltesttype = is_null ? IS_NULL : IS_NOT_NULL;
+		test->argisrow = false;
+		test->location = -1;
+		return (Node *) test;
+	}
+	return (Node *) make_opclause(operator, BOOLOID, false, (Expr *) key,
+								  (Expr *) makeVar(rtindex, column, exprType(key), -1,
+												   exprCollation(key), 0),
+								  InvalidOid, collation);
+}
+
+/* Operators and collations of the key columns; an operator may be missing for ROW. */
+static void
+key_equality(const PgtStage *stage, int index, Node *key, Oid *operator, Oid *collation)
+{
+	if (stage->identity == PGT_IDENTITY_KEY)
+	{
+		*operator = stage->key_operators[index];
+		*collation = stage->key_collations[index];
+		return;
+	}
+	*collation = exprCollation(key);
+	if (!key_column_equality(exprType(key), operator))
+		*operator = InvalidOid;
+}
+
+/* Restricts one query to a key set, in place; entries are the keys in its terms. */
+static void
+restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmapset *null_keys,
+			   bool by_name)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	List	   *names = NIL;
+	List	   *conditions = NIL;
+	int			rtindex;
+	int			number = 0;
+	ListCell   *lc;
+
+	rte->eref = makeAlias("pgt_k", NIL);
+	query->rtable = lappend(query->rtable, rte);
+	rtindex = list_length(query->rtable);
+	ref->rtindex = rtindex;
+	foreach(lc, entries)
+	{
+		Node	   *key = (Node *) copyObject(lfirst_node(TargetEntry, lc)->expr);
+		Oid			operator;
+		Oid			collation;
+
+		number++;
+		key_equality(stage, number - 1, key, &operator, &collation);
+		names = lappend(names, makeString(psprintf("k%d", number)));
+		conditions = lappend(conditions,
+							 key_condition(key, bms_is_member(number, null_keys), operator,
+										   collation, rtindex, number));
+	}
+	rte->inFromCl = true;
+	tree_name_input(rte, by_name ? KEYS_INPUT : "pgt_keyset", names);
+
+	if (!tree_has_outer_join(query))
+	{
+		List	   *rtindexes = NIL;
+		List	   *quals = NIL;
+		List	   *rest;
+		Node	   *tree;
+
+		tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
+		tree = order_joins(query, lcons_int(rtindex, rtindexes), list_concat(quals, conditions),
+						   rtindex, &rest);
+		query->jointree = makeFromExpr(list_make1(tree),
+									   rest == NIL ? NULL : (Node *) make_ands_explicit(rest));
+	}
+	else
+	{
+		List	   *quals = list_concat(make_ands_implicit((Expr *) query->jointree->quals),
+										conditions);
+
+		query->jointree = makeFromExpr(lappend(list_copy(query->jointree->fromlist), ref),
+									   quals == NIL ? NULL : (Node *) make_ands_explicit(quals));
+	}
+}
+
+bool
+emit_is_ordered(const PgtStage *stage)
+{
+	return !tree_has_outer_join(stage->query);
+}
+
+/*
+ * For rows without a key, equal keys must not multiply rows: the key set is
+ * made distinct by SQL's equality (columns without one do not restrict).
+ */
+static char *
+distinct_keyset(const PgtStage *stage, List *entries)
+{
+	StringInfoData sql;
+	StringInfoData columns;
+	int			number = 0;
+	ListCell   *lc;
+
+	initStringInfo(&columns);
+	foreach(lc, entries)
+	{
+		Node	   *key = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		Oid			operator;
+		Oid			collation;
+
+		number++;
+		key_equality(stage, number - 1, key, &operator, &collation);
+		appendStringInfo(&columns, "%s", number > 1 ? ", " : "");
+		if (OidIsValid(operator))
+			appendStringInfo(&columns, "k%d", number);
+		else
+			appendStringInfo(&columns, "NULL::pg_catalog.bool");
+	}
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "WITH pgt_keyset(");
+	append_columns(&sql, "k", number);
+	appendStringInfo(&sql, ") AS NOT MATERIALIZED (SELECT DISTINCT %s FROM %s) ", columns.data,
+					 KEYS_INPUT);
+	return sql.data;
+}
+
+char *
+emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
+{
+	Query	   *query = copyObject(stage->query);
+	bool		by_name = stage->identity == PGT_IDENTITY_KEY;
+	List	   *arms;
+	StringInfoData sql;
+	ListCell   *lc;
+
+	if (stage->identity == PGT_IDENTITY_SINGLE)
+		return emit_all(stage);
+	initStringInfo(&sql);
+	if (!by_name)
+		appendStringInfoString(&sql, distinct_keyset(stage, key_entries(stage)));
+	arms = query->setOperations != NULL ? tree_union_arms(query) : list_make1(query);
+	foreach(lc, arms)
+	{
+		Query	   *arm = lfirst(lc);
+		List	   *entries = key_entries(stage);
+
+		if (query->setOperations != NULL)
+			entries = tree_outputs(arm);
+		else
+			arm->sortClause = NIL;
+		restrict_query(arm, stage, copyObject(entries), null_keys, by_name);
+		appendStringInfo(&sql, "%s%s", lc != list_head(arms) ? " UNION ALL " : "",
+						 tree_deparse(arm));
+	}
+	return sql.data;
+}
+
+/* Sum of signed terms, the weight first. */
+static char *
+emit_terms(Query *query, EmitContext *context)
+{
+	int			ncolumns = list_length(tree_outputs(query));
+	List	   *signs;
+	List	   *terms = term_queries(query, context, &signs);
+	StringInfoData body;
+	ListCell   *lc;
+	ListCell   *ls;
+
+	initStringInfo(&body);
+	forboth(lc, terms, ls, signs)
+	{
+		appendStringInfo(&body, "%sSELECT %spgt_w%s", body.len > 0 ? " UNION ALL " : "",
+						 lfirst_int(ls) < 0 ? "-" : "", ncolumns > 0 ? ", " : "");
+		append_columns(&body, "c", ncolumns);
+		appendStringInfo(&body, " FROM (%s) t(", tree_deparse(lfirst(lc)));
+		append_columns(&body, "c", ncolumns);
+		appendStringInfo(&body, "%spgt_w)", ncolumns > 0 ? ", " : "");
+	}
+	return psprintf("%s%s", tree_ctes(context), body.data);
+}
+
+char *
+emit_signed(const PgtStage *stage, EmitContext *context)
+{
+	return emit_terms(stage->query, context);
+}
+
+char *
+emit_inputs(const PgtStage *stage, EmitContext *context)
+{
+	return emit_terms(group_input_query(stage), context);
+}
+
+char *
+emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
+{
+	Query	   *query = copyObject(group_input_query(stage));
+	List	   *outputs = tree_outputs(query);
+	int			ncolumns = list_length(outputs);
+	StringInfoData sql;
+
+	if (stage->nkeys > 0)
+		restrict_query(query, stage, list_copy_head(outputs, stage->nkeys), null_keys, true);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT 1 AS pgt_w%s", ncolumns > 0 ? ", " : "");
+	append_columns(&sql, "c", ncolumns);
+	appendStringInfo(&sql, " FROM (%s) t", tree_deparse(query));
+	if (ncolumns > 0)
+	{
+		appendStringInfoChar(&sql, '(');
+		append_columns(&sql, "c", ncolumns);
+		appendStringInfoChar(&sql, ')');
+	}
+	return sql.data;
+}
+
+char *
+emit_all(const PgtStage *stage)
+{
+	return tree_deparse(stage->query);
+}

@@ -1,0 +1,439 @@
+/*
+ * fragment.c: which keys a change can touch (the first half of AKR).
+ *
+ * The key set may be too large but never too small, and it must not need old
+ * states. So every other changed leaf is read in its "ever" state (new rows
+ * and all images of the change set: a superset of old and new), and outer
+ * joins are taken apart by what kinds of rows they can emit: the match, and
+ * the row whose other side is absent. A change on one side makes rows of both
+ * kinds come and go.
+ *
+ *	  touched(A JOIN B, i in A)		 = touched(A) x all(B)
+ *	  touched(A LEFT JOIN B, i in A) = touched(A) x all(B), touched(A) alone
+ *	  touched(A LEFT JOIN B, i in B) = all(A) x touched(B), the same with B absent
+ *	  touched(A FULL JOIN B, i in A) = touched(A) x all(B), the same with A absent,
+ *									   touched(A) alone
+ *
+ * A fragment is one kind of row: which entries stand in FROM, which of them
+ * count as present (columns of the others are NULL), and the conditions.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+
+#include "delta_internal.h"
+
+#define MAX_FRAGMENTS 64
+
+typedef struct Entry
+{
+	int			rtindex;
+	LeafState	state;			/* of a relation */
+	Query	   *subquery;		/* for a subquery, what stands in its place */
+	bool		delta;			/* here is the change */
+} Entry;
+
+typedef struct Fragment
+{
+	List	   *entries;		/* Entry */
+	Bitmapset  *absent;			/* entries of the join tree so far that count as NULL */
+	List	   *quals;
+} Fragment;
+
+typedef struct FragmentContext
+{
+	Query	   *query;
+	EmitContext *emit;
+	int			leaf;			/* the changed leaf, or 0 for all() */
+} FragmentContext;
+
+static List *fragments_of_node(Node *node, FragmentContext *context, bool touched);
+static List *queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched);
+
+int
+fragment_limit(void)
+{
+	return MAX_FRAGMENTS;
+}
+
+static void
+check_count(List *fragments)
+{
+	if (list_length(fragments) > MAX_FRAGMENTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("outer joins of the query make more than %d kinds of rows",
+						MAX_FRAGMENTS)));
+}
+
+static Fragment *
+make_fragment(Entry *entry)
+{
+	Fragment   *fragment = palloc0(sizeof(Fragment));
+
+	fragment->entries = list_make1(entry);
+	return fragment;
+}
+
+static Bitmapset *
+entries_below(Node *node)
+{
+	Bitmapset  *set = NULL;
+	ListCell   *lc;
+
+	foreach(lc, tree_rtindexes(node))
+		set = bms_add_member(set, lfirst_int(lc));
+	return set;
+}
+
+/* The same rows with one side of a join absent. */
+static List *
+with_absent(List *fragments, Node *side)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, fragments)
+	{
+		Fragment   *fragment = palloc(sizeof(Fragment));
+
+		*fragment = *(Fragment *) lfirst(lc);
+		fragment->absent = bms_union(fragment->absent, entries_below(side));
+		result = lappend(result, fragment);
+	}
+	return result;
+}
+
+/* Adds conditions as this kind of row sees them; false if they can never hold. */
+static bool
+add_quals(Fragment *fragment, List *quals)
+{
+	ListCell   *lc;
+
+	foreach(lc, quals)
+	{
+		Node	   *qual = tree_null_vars(lfirst(lc), fragment->absent);
+
+		if (qual != lfirst(lc))
+			qual = eval_const_expressions(NULL, qual);
+		if (IsA(qual, Const))
+		{
+			if (((Const *) qual)->constisnull || !DatumGetBool(((Const *) qual)->constvalue))
+				return false;
+			continue;
+		}
+		fragment->quals = lappend(list_copy(fragment->quals), qual);
+	}
+	return true;
+}
+
+static List *
+product(List *left, List *right, List *quals)
+{
+	List	   *result = NIL;
+	ListCell   *ll;
+	ListCell   *lr;
+
+	foreach(ll, left)
+	{
+		foreach(lr, right)
+		{
+			Fragment   *a = lfirst(ll);
+			Fragment   *b = lfirst(lr);
+			Fragment   *both = palloc(sizeof(Fragment));
+
+			both->entries = list_concat(list_copy(a->entries), b->entries);
+			both->absent = bms_union(a->absent, b->absent);
+			both->quals = list_concat(list_copy(a->quals), b->quals);
+			if (add_quals(both, quals))
+				result = lappend(result, both);
+		}
+		check_count(result);
+	}
+	return result;
+}
+
+static bool
+subtree_has_leaf(Node *node, FragmentContext *context)
+{
+	ListCell   *lc;
+	ListCell   *ll;
+
+	foreach(lc, tree_rtindexes(node))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), context->query->rtable);
+
+		if (rte->rtekind == RTE_RELATION && tree_leaf(rte) == context->leaf)
+			return true;
+		if (rte->rtekind == RTE_SUBQUERY)
+			foreach(ll, tree_leaves(rte->subquery))
+				if (tree_leaf(lfirst(ll)) == context->leaf)
+					return true;
+	}
+	return false;
+}
+
+static List *
+fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, context->query->rtable);
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (rte->rtekind == RTE_SUBQUERY)
+	{
+		foreach(lc, queries_of(rte->subquery, tree_outputs(rte->subquery), context->emit,
+							   context->leaf, touched))
+		{
+			Entry	   *entry = palloc0(sizeof(Entry));
+
+			entry->rtindex = rtindex;
+			entry->subquery = lfirst(lc);
+			entry->delta = touched;
+			result = lappend(result, make_fragment(entry));
+		}
+	}
+	else
+	{
+		Entry	   *entry = palloc0(sizeof(Entry));
+
+		entry->rtindex = rtindex;
+		if (rte->rtekind == RTE_RELATION)
+			entry->state = touched ? LEAF_DELTA :
+				tree_find_shape(context->emit, rte->relid) != NULL ? LEAF_EVER : LEAF_NEW;
+		entry->delta = touched;
+		result = list_make1(make_fragment(entry));
+	}
+	return result;
+}
+
+/* One join; the changed leaf, if any, is on one side. */
+static List *
+fragments_of_join(JoinExpr *join, FragmentContext *context, bool touched)
+{
+	bool		in_left = touched && subtree_has_leaf(join->larg, context);
+	bool		in_right = touched && !in_left;
+	List	   *left = fragments_of_node(join->larg, context, in_left);
+	List	   *right = fragments_of_node(join->rarg, context, in_right);
+	List	   *both = product(left, right, make_ands_implicit((Expr *) join->quals));
+	List	   *result = both;
+	bool		left_alone = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
+	bool		right_alone = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
+
+	/* Rows of the left side without a match: they change with either side. */
+	if (left_alone)
+		result = list_concat(list_copy(result),
+							 in_right ? with_absent(both, join->rarg) :
+							 with_absent(left, join->rarg));
+	if (right_alone)
+		result = list_concat(list_copy(result),
+							 in_left ? with_absent(both, join->larg) :
+							 with_absent(right, join->larg));
+	check_count(result);
+	return result;
+}
+
+static List *
+fragments_of_node(Node *node, FragmentContext *context, bool touched)
+{
+	if (IsA(node, RangeTblRef))
+		return fragments_of_entry(((RangeTblRef *) node)->rtindex, context, touched);
+	if (IsA(node, JoinExpr))
+		return fragments_of_join((JoinExpr *) node, context, touched);
+	else
+	{
+		FromExpr   *from = castNode(FromExpr, node);
+		List	   *quals = make_ands_implicit((Expr *) from->quals);
+		List	   *result = NIL;
+		bool		started = false;
+		ListCell   *lc;
+
+		foreach(lc, from->fromlist)
+		{
+			bool		here = touched && subtree_has_leaf(lfirst(lc), context);
+			List	   *fragments = fragments_of_node(lfirst(lc), context, here);
+
+			result = started ? product(result, fragments, NIL) : fragments;
+			started = true;
+		}
+		if (!started)
+			result = list_make1(palloc0(sizeof(Fragment)));
+		/* Conditions of WHERE apply to every kind of row. */
+		{
+			List	   *kept = NIL;
+
+			foreach(lc, result)
+			{
+				Fragment   *fragment = palloc(sizeof(Fragment));
+
+				*fragment = *(Fragment *) lfirst(lc);
+				if (add_quals(fragment, quals))
+					kept = lappend(kept, fragment);
+			}
+			return kept;
+		}
+	}
+}
+
+/* Reads every entry of a fragment as it shall be read; changes the query in place. */
+static Query *
+build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
+{
+	Query	   *query = tree_select(copyObject(source), NIL);
+	List	   *rtindexes = NIL;
+	List	   *quals = copyObject(fragment->quals);
+	List	   *rest = NIL;
+	int			first = 0;
+	Node	   *tree = NULL;
+	ListCell   *lc;
+
+	foreach(lc, outputs)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		query->targetList =
+			lappend(query->targetList,
+					makeTargetEntry((Expr *) copyObject(tree_null_vars((Node *) tle->expr,
+																	   fragment->absent)),
+									list_length(query->targetList) + 1,
+									tle->resname != NULL ? pstrdup(tle->resname) : NULL, false));
+	}
+	query = tree_select(query, query->targetList);
+	query->jointree = makeFromExpr(NIL, (Node *) quals);
+	foreach(lc, fragment->entries)
+	{
+		Entry	   *entry = lfirst(lc);
+
+		rtindexes = lappend_int(rtindexes, entry->rtindex);
+		if (entry->delta)
+			first = entry->rtindex;
+		if (entry->subquery != NULL)
+			rt_fetch(entry->rtindex, query->rtable)->subquery = entry->subquery;
+		else
+			tree_use_state(query, entry->rtindex, entry->state, emit);
+	}
+	if (rtindexes != NIL)
+		tree = order_joins(query, rtindexes, quals, first, &rest);
+	else
+		rest = quals;
+	query->jointree = makeFromExpr(tree != NULL ? list_make1(tree) : NIL,
+								   rest == NIL ? NULL : (Node *) make_ands_explicit(rest));
+	return query;
+}
+
+/* Does `wide` only produce rows that `narrow` produces too? */
+static bool
+is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
+{
+	ListCell   *lc;
+
+	foreach(lc, narrow->entries)
+	{
+		Entry	   *entry = lfirst(lc);
+		bool		found = false;
+		ListCell   *lw;
+
+		foreach(lw, wide->entries)
+		{
+			Entry	   *other = lfirst(lw);
+
+			found = found || (other->rtindex == entry->rtindex && other->state == entry->state &&
+							  other->delta == entry->delta &&
+							  equal(other->subquery, entry->subquery));
+		}
+		if (!found)
+			return false;
+	}
+	foreach(lc, narrow->quals)
+		if (!list_member(wide->quals, lfirst(lc)))
+			return false;
+	foreach(lc, outputs)
+	{
+		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (!equal(tree_null_vars(expr, wide->absent), tree_null_vars(expr, narrow->absent)))
+			return false;
+	}
+	return true;
+}
+
+static List *
+drop_subsumed(List *fragments, List *outputs)
+{
+	List	   *kept = NIL;
+	ListCell   *lc;
+
+	foreach(lc, fragments)
+	{
+		bool		needed = true;
+		ListCell   *other;
+
+		foreach(other, fragments)
+		{
+			if (other == lc || !is_subsumed(lfirst(lc), lfirst(other), outputs))
+				continue;
+			/* Of two equal ones the first stays. */
+			needed = needed && lc < other &&
+				is_subsumed(lfirst(other), lfirst(lc), outputs);
+		}
+		if (needed)
+			kept = lappend(kept, lfirst(lc));
+	}
+	return kept;
+}
+
+/*
+ * Queries whose rows together are every row of `outputs` that the leaf can
+ * touch (touched), or that ever was or is there (not touched).
+ */
+static List *
+queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched)
+{
+	FragmentContext context = {query, emit, leaf};
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (query->setOperations != NULL)
+	{
+		foreach(lc, tree_union_arms(query))
+		{
+			Query	   *arm = lfirst(lc);
+			bool		here = false;
+			ListCell   *ll;
+
+			foreach(ll, tree_leaves(arm))
+				here = here || tree_leaf(lfirst(ll)) == leaf;
+			if (!touched || here)
+				result = list_concat(result, queries_of(arm, tree_outputs(arm), emit, leaf,
+														touched));
+		}
+		return result;
+	}
+	foreach(lc, drop_subsumed(fragments_of_node((Node *) query->jointree, &context, touched),
+							  outputs))
+		result = lappend(result, build_query(query, lfirst(lc), outputs, emit));
+	check_count(result);
+	return result;
+}
+
+/* Queries for the keys that any changed leaf can touch; keys are target entries. */
+List *
+fragment_queries(Query *query, List *keys, EmitContext *emit)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tree_leaves(query))
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (tree_find_shape(emit, rte->relid) != NULL)
+			result = list_concat(result, queries_of(query, keys, emit, tree_leaf(rte), true));
+	}
+	return result;
+}

@@ -1,0 +1,215 @@
+/*
+ * normalize.c: one form for what SQL can say in several ways.
+ *
+ * Views and common table expressions become subqueries, columns of joins
+ * become columns of what is joined, ORDER BY without LIMIT goes away. The
+ * result reads base tables only, and means the same for queries without
+ * volatile functions.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/rel.h"
+
+#include "pgt_compat.h"
+
+#include "delta_internal.h"
+
+/* Replaces references to one common table expression below a query. */
+typedef struct InlineContext
+{
+	CommonTableExpr *cte;
+	int			depth;			/* levels below the query that holds the WITH */
+} InlineContext;
+
+static bool
+inline_walker(Node *node, void *context)
+{
+	InlineContext *ctx = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_CTE && rte->ctelevelsup == ctx->depth &&
+			strcmp(rte->ctename, ctx->cte->ctename) == 0)
+		{
+			Query	   *subquery = copyObject(castNode(Query, ctx->cte->ctequery));
+
+			IncrementVarSublevelsUp((Node *) subquery, ctx->depth, 1);
+			rte->rtekind = RTE_SUBQUERY;
+			rte->subquery = subquery;
+			rte->ctename = NULL;
+			rte->ctelevelsup = 0;
+			rte->coltypes = rte->coltypmods = rte->colcollations = NIL;
+		}
+		return false;
+	}
+	if (IsA(node, Query))
+	{
+		bool		result;
+
+		ctx->depth++;
+		result = query_tree_walker((Query *) node, inline_walker, context,
+								   QTW_EXAMINE_RTES_AFTER);
+		ctx->depth--;
+		return result;
+	}
+	return expression_tree_walker(node, inline_walker, context);
+}
+
+/* Names of the columns that the enclosing query sees. */
+static void
+rename_outputs(Query *query, List *names)
+{
+	ListCell   *lc;
+	ListCell   *ln = list_head(names);
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resjunk)
+			continue;
+		tle->resname = pstrdup(strVal(lfirst(ln)));
+		ln = lnext(names, ln);
+	}
+	if (query->setOperations != NULL)
+		rename_outputs(rt_fetch(linitial_int(tree_arm_rtindexes(query)), query->rtable)->subquery,
+					   names);
+}
+
+/* WITH items see those before them, so each is inlined into all after it. */
+static void
+inline_ctes(Query *query)
+{
+	List	   *ctes = query->cteList;
+	ListCell   *lc;
+
+	if (query->hasRecursive || query->hasModifyingCTE)
+		return;
+	query->cteList = NIL;
+	foreach(lc, ctes)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+		InlineContext context = {cte, 0};
+		ListCell   *later;
+
+		inline_ctes(castNode(Query, cte->ctequery));
+		for_each_cell(later, ctes, lnext(ctes, lc))
+			inline_walker(lfirst_node(CommonTableExpr, later)->ctequery, &context);
+		query_tree_walker(query, inline_walker, &context, QTW_EXAMINE_RTES_AFTER);
+	}
+}
+
+/* The query of a view in place of the view. */
+static void
+expand_view(RangeTblEntry *rte)
+{
+	Relation	view = table_open(rte->relid, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(view));
+
+	table_close(view, NoLock);
+	AcquireRewriteLocks(query, true, false);
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = query;
+	rte->relid = InvalidOid;
+	rte->relkind = 0;
+	rte->inh = false;
+}
+
+/* Joins list their columns plainly; nothing refers to them any more. */
+static void
+rebuild_joins(Query *query, Node *node)
+{
+	ListCell   *lc;
+
+	if (IsA(node, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) node)->fromlist)
+			rebuild_joins(query, lfirst(lc));
+	}
+	else if (IsA(node, JoinExpr))
+	{
+		JoinExpr   *join = (JoinExpr *) node;
+
+		rebuild_joins(query, join->larg);
+		rebuild_joins(query, join->rarg);
+		join->usingClause = NIL;
+		join->join_using_alias = NULL;
+		join->alias = NULL;
+		tree_fill_join(query, rt_fetch(join->rtindex, query->rtable), join->larg, join->rarg);
+	}
+}
+
+static void
+flatten_joins(Query *query)
+{
+	query->targetList = (List *) pgt_compat_flatten_join_vars(query, (Node *) query->targetList);
+	query->havingQual = pgt_compat_flatten_join_vars(query, query->havingQual);
+	if (query->setOperations == NULL)
+	{
+		query->jointree = (FromExpr *) pgt_compat_flatten_join_vars(query,
+																	(Node *) query->jointree);
+		rebuild_joins(query, (Node *) query->jointree);
+	}
+}
+
+static void normalize_in_place(Query *query);
+
+static bool
+normalize_sublinks(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		normalize_in_place((Query *) node);
+		return false;
+	}
+	return expression_tree_walker(node, normalize_sublinks, context);
+}
+
+static void
+normalize_in_place(Query *query)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	inline_ctes(query);
+	flatten_joins(query);
+	foreach(lc, query->setOperations != NULL ? tree_arm_rtindexes(query) :
+			tree_rtindexes((Node *) query->jointree))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_VIEW)
+			expand_view(rte);
+		if (rte->rtekind == RTE_SUBQUERY)
+		{
+			rename_outputs(rte->subquery, rte->eref->colnames);
+			normalize_in_place(rte->subquery);
+		}
+	}
+	if (query->limitCount == NULL && query->limitOffset == NULL && query->distinctClause == NIL)
+		query->sortClause = NIL;
+	if (query->hasSubLinks)
+		query_tree_walker(query, normalize_sublinks, NULL, QTW_IGNORE_RT_SUBQUERIES);
+}
+
+Query *
+normalize_query(Query *query)
+{
+	Query	   *result = copyObject(query);
+
+	normalize_in_place(result);
+	return result;
+}

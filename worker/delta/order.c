@@ -1,0 +1,178 @@
+/*
+ * order.c: the join order of a delta term.
+ *
+ * The planner has no statistics of deltas and of old states, so the engine
+ * fixes the order: start at the delta, follow unique indexes first, then other
+ * indexes, then equalities without an index. The result is a left-deep tree of
+ * explicit joins, planned under join_collapse_limit = 1.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "catalog/pg_index.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#include "delta_internal.h"
+
+/* How good it is to join an entry next; better is larger. */
+typedef enum Edge
+{
+	EDGE_NONE,					/* a cross product */
+	EDGE_CONDITION,				/* some condition */
+	EDGE_EQUALITY,
+	EDGE_INDEX,					/* equality on the first column of an index */
+	EDGE_UNIQUE					/* equality on all columns of a unique index */
+} Edge;
+
+/* Column of the entry that the condition equates with something already joined, or 0. */
+static AttrNumber
+equated_column(Node *qual, int rtindex, Bitmapset *joined)
+{
+	OpExpr	   *op = (OpExpr *) qual;
+	AttrNumber	attno = 0;
+
+	if (!IsA(qual, OpExpr) || list_length(op->args) != 2 ||
+		!op_mergejoinable(op->opno, exprType(linitial(op->args))))
+		return 0;
+	for (int side = 0; side < 2; side++)
+	{
+		Node	   *column = strip_implicit_coercions(list_nth(op->args, side));
+		Node	   *other = list_nth(op->args, 1 - side);
+
+		if (IsA(column, RelabelType))
+			column = (Node *) ((RelabelType *) column)->arg;
+		if (IsA(column, Var) && ((Var *) column)->varno == rtindex &&
+			bms_is_subset(pull_varnos(NULL, other), joined))
+			attno = ((Var *) column)->varattno;
+	}
+	return attno;
+}
+
+static Edge
+rate_index(Relation index, Bitmapset *columns)
+{
+	Form_pg_index form = index->rd_index;
+	bool		all = true;
+
+	if (!form->indisvalid || form->indkey.values[0] == 0 ||
+		!bms_is_member(form->indkey.values[0], columns))
+		return EDGE_EQUALITY;
+	for (int i = 0; i < form->indnkeyatts; i++)
+		all = all && bms_is_member(form->indkey.values[i], columns);
+	return all && form->indisunique && RelationGetIndexPredicate(index) == NIL ?
+		EDGE_UNIQUE : EDGE_INDEX;
+}
+
+static Edge
+rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
+{
+	Bitmapset  *columns = NULL;
+	Edge		edge = EDGE_NONE;
+	Bitmapset  *with = bms_add_member(bms_copy(joined), rtindex);
+	ListCell   *lc;
+
+	foreach(lc, quals)
+	{
+		Bitmapset  *needs = pull_varnos(NULL, lfirst(lc));
+		AttrNumber	attno;
+
+		if (!bms_is_member(rtindex, needs) || !bms_is_subset(needs, with) ||
+			!bms_overlap(needs, joined))
+			continue;
+		edge = Max(edge, EDGE_CONDITION);
+		attno = equated_column(lfirst(lc), rtindex, joined);
+		if (attno > 0)
+		{
+			edge = Max(edge, EDGE_EQUALITY);
+			columns = bms_add_member(columns, attno);
+		}
+	}
+	if (columns != NULL && OidIsValid(relid))
+	{
+		Relation	relation = relation_open(relid, AccessShareLock);
+		List	   *indexes = RelationGetIndexList(relation);
+
+		foreach(lc, indexes)
+		{
+			Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+			edge = Max(edge, rate_index(index, columns));
+			index_close(index, AccessShareLock);
+		}
+		relation_close(relation, AccessShareLock);
+	}
+	return edge;
+}
+
+/* Conditions that can be checked once these entries are joined; taken out of quals. */
+static Node *
+take_conditions(List **quals, Bitmapset *joined)
+{
+	List	   *taken = NIL;
+	List	   *rest = NIL;
+	ListCell   *lc;
+
+	foreach(lc, *quals)
+	{
+		Bitmapset  *needs = pull_varnos(NULL, lfirst(lc));
+
+		if (!bms_is_empty(needs) && bms_is_subset(needs, joined))
+			taken = lappend(taken, lfirst(lc));
+		else
+			rest = lappend(rest, lfirst(lc));
+	}
+	*quals = rest;
+	return taken == NIL ? NULL : (Node *) make_ands_explicit(taken);
+}
+
+/*
+ * Joins the entries, beginning with the one given (0: the first of the list).
+ * Conditions that a join can check stand at that join; *rest gets those of
+ * the first entry alone and those without columns, for WHERE.
+ */
+Node *
+order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest)
+{
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	List	   *waiting = list_copy(rtindexes);
+	List	   *original = quals;
+	Bitmapset  *joined;
+	Node	   *tree = (Node *) ref;
+	Node	   *own;
+
+	ref->rtindex = first > 0 ? first : linitial_int(rtindexes);
+	joined = bms_make_singleton(ref->rtindex);
+	waiting = list_delete_int(waiting, ref->rtindex);
+	own = take_conditions(&quals, joined);
+	while (waiting != NIL)
+	{
+		Edge		best_edge = EDGE_NONE;
+		int			best = linitial_int(waiting);
+		ListCell   *lc;
+
+		foreach(lc, waiting)
+		{
+			RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+			Edge		edge = rate_entry(lfirst_int(lc), original, joined,
+										  rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
+
+			if (edge > best_edge)
+			{
+				best_edge = edge;
+				best = lfirst_int(lc);
+			}
+		}
+		waiting = list_delete_int(waiting, best);
+		joined = bms_add_member(joined, best);
+		tree = tree_join(query, tree, best, take_conditions(&quals, joined));
+	}
+	*rest = own != NULL ? lcons(own, quals) : quals;
+	return tree;
+}

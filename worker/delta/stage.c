@@ -1,0 +1,358 @@
+/*
+ * stage.c: cutting a query into stages, and the hidden tables that hold them.
+ *
+ * A subquery that groups or makes rows distinct is not linear: its result is
+ * stored (DBSP's integral made explicit) and read like a table by what is
+ * above it. Equal subqueries, such as two uses of one WITH item, are one stage.
+ */
+#include "postgres.h"
+
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "storage/lockdefs.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "pgt_compat.h"
+#include "pgt_extension.h"
+#include "pgt_security.h"
+#include "pgt_spi.h"
+#include "pgt_sqltext.h"
+
+#include "delta_internal.h"
+
+/* Marks an entry that reads stage number relid, until the stage's table is known. */
+#define STAGE_MARK "pgt_stage"
+
+int
+stage_of_entry(const RangeTblEntry *rte)
+{
+	return rte->rtekind == RTE_RELATION && rte->ctename != NULL &&
+		strcmp(rte->ctename, STAGE_MARK) == 0 ? (int) rte->relid : 0;
+}
+
+bool
+stage_is_group(const Query *query)
+{
+	return query->hasAggs || query->groupClause != NIL || query->havingQual != NULL;
+}
+
+static bool
+is_closed(const Query *query)
+{
+	return stage_is_group(query) || query->distinctClause != NIL;
+}
+
+/* Shows every column, junk too, so that a query above can choose. */
+static Query *
+show_all(Query *query)
+{
+	AttrNumber	number = 0;
+	ListCell   *lc;
+
+	query->sortClause = NIL;
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		number++;
+		tle->resjunk = false;
+		tle->resno = number;
+		tle->resname = psprintf("c%d", number);
+	}
+	return query;
+}
+
+/* SELECT DISTINCT over groups: the groups below, the distinct rows above. */
+static Query *
+split_distinct(Query *query)
+{
+	List	   *clauses = query->distinctClause;
+	List	   *outputs = copyObject(tree_outputs(query));
+	Query	   *above;
+	ListCell   *lc;
+
+	query->distinctClause = NIL;
+	above = tree_wrap(show_all(query));
+	above->targetList = list_copy_head(above->targetList, list_length(outputs));
+	foreach(lc, above->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		TargetEntry *old = list_nth_node(TargetEntry, outputs, foreach_current_index(lc));
+		SortGroupClause *clause;
+
+		tle->resname = old->resname;
+		if (old->ressortgroupref == 0)
+			continue;
+		clause = copyObject(get_sortgroupref_clause_noerr(old->ressortgroupref, clauses));
+		if (clause == NULL)
+			continue;
+		clause->tleSortGroupRef = tle->ressortgroupref = foreach_current_index(lc) + 1;
+		above->distinctClause = lappend(above->distinctClause, clause);
+	}
+	return above;
+}
+
+/* Groups of which the output does not show every key: all of it below, the output above. */
+static Query *
+split_hidden_keys(Query *query)
+{
+	List	   *shown = NIL;
+	List	   *names = NIL;
+	Query	   *above;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resjunk)
+			continue;
+		shown = lappend_int(shown, foreach_current_index(lc));
+		names = lappend(names, tle->resname);
+	}
+	above = tree_wrap(show_all(query));
+	{
+		List	   *targets = NIL;
+		ListCell   *ln;
+
+		forboth(lc, shown, ln, names)
+		{
+			TargetEntry *tle = list_nth(above->targetList, lfirst_int(lc));
+
+			tle->resno = list_length(targets) + 1;
+			tle->resname = lfirst(ln);
+			targets = lappend(targets, tle);
+		}
+		above->targetList = targets;
+	}
+	return above;
+}
+
+static Query *
+split_top(Query *query)
+{
+	ListCell   *lc;
+
+	if (!stage_is_group(query))
+		return query;
+	if (query->distinctClause != NIL)
+		return split_distinct(query);
+	foreach(lc, query->groupClause)
+		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
+			return split_hidden_keys(query);
+	return query;
+}
+
+static int
+add_stage(PgtDefinition *definition, Query *query)
+{
+	PgtStage   *stage;
+	ListCell   *lc;
+
+	foreach(lc, definition->stages)
+	{
+		stage = lfirst(lc);
+		if (equal(stage->query, query))
+			return stage->number;
+	}
+	stage = palloc0(sizeof(PgtStage));
+	stage->number = list_length(definition->stages) + 1;
+	stage->query = query;
+	definition->stages = lappend(definition->stages, stage);
+	return stage->number;
+}
+
+static void
+read_stage(RangeTblEntry *rte, int number, int ncolumns)
+{
+	List	   *names = NIL;
+
+	for (int i = 1; i <= ncolumns; i++)
+		names = lappend(names, makeString(psprintf("c%d", i)));
+	rte->rtekind = RTE_RELATION;
+	rte->relid = number;
+	rte->relkind = RELKIND_RELATION;
+	rte->rellockmode = AccessShareLock;
+	rte->subquery = NULL;
+	rte->inh = true;
+	rte->lateral = false;
+	rte->ctename = pstrdup(STAGE_MARK);
+	rte->eref = makeAlias(rte->eref->aliasname, names);
+	rte->alias = makeAlias(rte->eref->aliasname, NIL);
+}
+
+/* Cuts below a query; what is left reads tables and stages. */
+static Query *
+cut(PgtDefinition *definition, Query *query)
+{
+	List	   *rtindexes;
+	ListCell   *lc;
+
+	query = split_top(query);
+	rtindexes = query->setOperations != NULL ? tree_arm_rtindexes(query) :
+		tree_rtindexes((Node *) query->jointree);
+	foreach(lc, rtindexes)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind != RTE_SUBQUERY)
+			continue;
+		rte->subquery = cut(definition, rte->subquery);
+		if (!is_closed(rte->subquery))
+			continue;
+		if (query->setOperations != NULL)
+		{
+			/* An arm of a set operation stays a subquery. */
+			rte->subquery = tree_wrap(rte->subquery);
+			rte = linitial_node(RangeTblEntry, rte->subquery->rtable);
+		}
+		tree_drop_junk(rte->subquery);
+		read_stage(rte, add_stage(definition, rte->subquery),
+				   list_length(rte->subquery->targetList));
+	}
+	return query;
+}
+
+void
+stage_cut(PgtDefinition *definition, Query *query)
+{
+	PgtStage   *last;
+
+	query = cut(definition, query);
+	if (!is_closed(query))
+		tree_drop_junk(query);
+	/* The last stage is the user's table, even if an equal one is below. */
+	last = palloc0(sizeof(PgtStage));
+	last->number = list_length(definition->stages) + 1;
+	last->query = query;
+	definition->stages = lappend(definition->stages, last);
+}
+
+char *
+stage_table_name(int64 pgt_id, int number)
+{
+	return psprintf("stage_" INT64_FORMAT "_%d", pgt_id, number);
+}
+
+char *
+stage_state_name(int64 pgt_id, int number)
+{
+	return psprintf("state_" INT64_FORMAT "_%d", pgt_id, number);
+}
+
+/* Puts the oids of the stored tables in place of stage numbers, in place. */
+void
+stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
+{
+	Oid			schema = pgt_extension_schema(PGT_STATE_SCHEMA);
+	ListCell   *lc;
+	ListCell   *ll;
+
+	foreach(lc, definition->stages)
+	{
+		PgtStage   *stage = lfirst(lc);
+		bool		last = lnext(definition->stages, lc) == NULL;
+
+		stage->relid = last ? relid :
+			get_relname_relid(stage_table_name(pgt_id, stage->number), schema);
+		stage->state_relid = get_relname_relid(stage_state_name(pgt_id, stage->number), schema);
+		stage->inputs = NIL;
+		if (stage->technique == PGT_TECHNIQUE_FULL)
+			continue;
+		foreach(ll, tree_leaves(stage->query))
+		{
+			RangeTblEntry *rte = lfirst(ll);
+			int			number = stage_of_entry(rte);
+
+			if (number > 0)
+			{
+				rte->relid = ((PgtStage *) list_nth(definition->stages, number - 1))->relid;
+				rte->ctename = NULL;
+			}
+			stage->inputs = list_append_unique_oid(stage->inputs, rte->relid);
+		}
+	}
+}
+
+static void
+create_stage_table(int64 pgt_id, const PgtStage *stage, const char *owner)
+{
+	char	   *name = pgt_sqltext_qualified(PGT_STATE_SCHEMA,
+											 stage_table_name(pgt_id, stage->number));
+	StringInfoData sql;
+	int			number = 0;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", name);
+	foreach(lc, tree_outputs(stage->query))
+	{
+		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+
+		number++;
+		appendStringInfo(&sql, "%sc%d %s", number > 1 ? ", " : "", number,
+						 pgt_sqltext_type(exprType(expr), exprTypmod(expr)));
+		if (OidIsValid(exprCollation(expr)))
+			appendStringInfo(&sql, " COLLATE %s", pgt_sqltext_collation(exprCollation(expr)));
+	}
+	appendStringInfoString(&sql, ") WITH (fillfactor = 80)");
+	pgt_spi_execute(sql.data);
+	pgt_spi_execute(psprintf("GRANT SELECT ON %s TO %s", name, owner));
+}
+
+/* Rows are identified through unique indexes, so these must stay. */
+static void
+depend_on_indexes(Oid relid, List *indexes)
+{
+	ObjectAddress table = {RelationRelationId, relid, 0};
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Oid			constraint = get_index_constraint(lfirst_oid(lc));
+		ObjectAddress index;
+
+		if (OidIsValid(constraint))
+			ObjectAddressSet(index, ConstraintRelationId, constraint);
+		else
+			ObjectAddressSet(index, RelationRelationId, lfirst_oid(lc));
+		recordDependencyOn(&table, &index, DEPENDENCY_NORMAL);
+	}
+}
+
+void
+pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition)
+{
+	const char *owner = quote_identifier(GetUserNameFromId(pgt_compat_relation_owner(relid), false));
+	Oid			schema = pgt_extension_schema(PGT_STATE_SCHEMA);
+	PgtSecurity saved = pgt_security_become_extension_owner();
+	ListCell   *lc;
+
+	/* The owner's statements name the stage tables. */
+	if (list_length(definition->stages) > 1)
+		pgt_spi_execute(psprintf("GRANT USAGE ON SCHEMA pgtrickle_state TO %s", owner));
+	foreach(lc, definition->stages)
+	{
+		PgtStage   *stage = lfirst(lc);
+		ObjectAddress table = {RelationRelationId, relid, 0};
+		ObjectAddress hidden = {RelationRelationId, InvalidOid, 0};
+
+		if (lnext(definition->stages, lc) == NULL)
+			break;
+		create_stage_table(pgt_id, stage, owner);
+		hidden.objectId = get_relname_relid(stage_table_name(pgt_id, stage->number), schema);
+		recordDependencyOn(&hidden, &table, DEPENDENCY_AUTO);
+	}
+	pgt_security_restore(&saved);
+	depend_on_indexes(relid, definition->constraints);
+	stage_bind(definition, pgt_id, relid);
+}

@@ -1,0 +1,575 @@
+/*
+ * support.c: what is refused, what is maintained, and why something is not.
+ *
+ * Decided by resolved oids and node types, never by names. A reason is a
+ * clause that explain_refresh_mode shows to the user; the first one found
+ * makes the whole query FULL.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "pgt_guc.h"
+
+#include "delta_internal.h"
+
+const char *(*pgt_delta_source_reason) (Oid relid) = NULL;
+
+/* ---- Functions by volatility ---- */
+
+typedef struct VolatilityContext
+{
+	char		worst;			/* PROVOLATILE_* to look for */
+	char	   *found;			/* name of the first one */
+	int			location;
+} VolatilityContext;
+
+static bool
+check_function(Oid function, void *context)
+{
+	VolatilityContext *ctx = context;
+
+	if (func_volatile(function) != ctx->worst)
+		return false;
+	ctx->found = get_func_name(function);
+	return true;
+}
+
+static bool
+check_aggregate(Oid aggregate, VolatilityContext *context)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
+	Form_pg_aggregate form;
+	bool		found;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	found = check_function(form->aggtransfn, context) ||
+		(OidIsValid(form->aggfinalfn) && check_function(form->aggfinalfn, context));
+	ReleaseSysCache(tuple);
+	return found;
+}
+
+static bool
+volatility_walker(Node *node, void *context)
+{
+	VolatilityContext *ctx = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, volatility_walker, context, 0);
+	if (IsA(node, SQLValueFunction) && ctx->worst == PROVOLATILE_STABLE)
+		ctx->found = "CURRENT_DATE, CURRENT_USER or similar";
+	else if (IsA(node, NextValueExpr) && ctx->worst == PROVOLATILE_VOLATILE)
+		ctx->found = "nextval";
+	else if (IsA(node, Aggref) && check_aggregate(((Aggref *) node)->aggfnoid, ctx))
+		;
+	else if (!check_functions_in_node(node, check_function, context))
+		return expression_tree_walker(node, volatility_walker, context);
+	ctx->location = exprLocation(node);
+	return true;
+}
+
+static bool
+find_function(Query *query, char volatility, VolatilityContext *context)
+{
+	context->worst = volatility;
+	context->found = NULL;
+	context->location = -1;
+	return volatility_walker((Node *) query, context);
+}
+
+/* ---- What is refused outright ---- */
+
+static void
+refuse(const char *construct, int location, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("a stream table cannot be defined by a query with %s", construct),
+			 location >= 0 ? errposition(location + 1) : 0,
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+static bool
+refuse_walker(Node *node, void *context)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->rtekind == RTE_RELATION &&
+			get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+			refuse("temporary tables", -1, "Use a permanent table.");
+		return false;
+	}
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		if (query->commandType != CMD_SELECT || query->hasModifyingCTE ||
+			query->utilityStmt != NULL)
+			refuse("data-modifying statements", -1, "Use a plain SELECT.");
+		if (query->rowMarks != NIL)
+			foreach(lc, query->rowMarks)
+				if (!lfirst_node(RowMarkClause, lc)->pushedDown)
+					refuse("FOR UPDATE or FOR SHARE", -1, "Leave the locking clause out.");
+		return query_tree_walker(query, refuse_walker, context, QTW_EXAMINE_RTES_BEFORE);
+	}
+	return expression_tree_walker(node, refuse_walker, context);
+}
+
+static void
+check_output_types(Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, tree_outputs(query))
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		Oid			type = exprType((Node *) tle->expr);
+
+		if (get_typtype(type) == TYPTYPE_PSEUDO)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("column \"%s\" of the query has pseudo-type %s", tle->resname,
+							format_type_be(type)),
+					 errhint("Cast the column to a type that a table can store.")));
+	}
+}
+
+void
+support_check_refused(Query *query)
+{
+	VolatilityContext context;
+
+	(void) refuse_walker((Node *) query, NULL);
+	check_output_types(query);
+	if (pgt_guc_volatile_policy != PGT_VOLATILE_ALLOW &&
+		find_function(query, PROVOLATILE_VOLATILE, &context))
+		ereport(pgt_guc_volatile_policy == PGT_VOLATILE_REJECT ? ERROR : WARNING,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the defining query calls volatile function %s", context.found),
+				 errdetail("Its result would differ from one refresh to the next without any change of the sources."),
+				 context.location >= 0 ? errposition(context.location + 1) : 0,
+				 errhint("Use an immutable function, or set pg_trickle.volatile_function_policy to allow.")));
+}
+
+/* ---- What is maintained ---- */
+
+void
+support_add(PgtDefinition *definition, const char *construct, const char *technique,
+			const char *reason, int position)
+{
+	PgtFinding *finding = palloc0(sizeof(PgtFinding));
+	ListCell   *lc;
+
+	foreach(lc, definition->findings)
+	{
+		PgtFinding *other = lfirst(lc);
+
+		if (strcmp(other->construct, construct) == 0 &&
+			(other->reason == NULL) == (reason == NULL))
+			return;
+	}
+	finding->construct = construct;
+	finding->incremental = reason == NULL;
+	finding->technique = technique;
+	finding->reason = reason;
+	finding->position = position >= 0 ? position + 1 : 0;
+	definition->findings = lappend(definition->findings, finding);
+	if (reason != NULL && definition->full_reason == NULL)
+	{
+		definition->full_reason = pstrdup(reason);
+		definition->full_position = finding->position;
+	}
+}
+
+static void
+unsupported(PgtDefinition *definition, const char *construct, int position)
+{
+	support_add(definition, construct, NULL,
+				psprintf("%s is not maintained incrementally", construct), position);
+}
+
+typedef struct ExpressionContext
+{
+	PgtDefinition *definition;
+	Query	   *query;
+} ExpressionContext;
+
+static const char *
+sublink_name(const SubLink *link)
+{
+	switch (link->subLinkType)
+	{
+		case EXISTS_SUBLINK:
+			return "EXISTS (subquery)";
+		case ANY_SUBLINK:
+			return "IN or ANY (subquery)";
+		case ALL_SUBLINK:
+			return "NOT IN or ALL (subquery)";
+		case ARRAY_SUBLINK:
+			return "ARRAY(subquery)";
+		default:
+			return "scalar subquery";
+	}
+}
+
+/* Constructs within the expressions of one query level. */
+static bool
+expression_walker(Node *node, void *context)
+{
+	ExpressionContext *ctx = context;
+
+	if (node == NULL || IsA(node, Query))
+		return false;
+	if (IsA(node, SubLink))
+		unsupported(ctx->definition, sublink_name((SubLink *) node), exprLocation(node));
+	else if (IsA(node, WindowFunc))
+		unsupported(ctx->definition, "window function", exprLocation(node));
+	else if (IsA(node, GroupingFunc))
+		unsupported(ctx->definition, "GROUPING()", exprLocation(node));
+	else if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup > 0)
+		unsupported(ctx->definition, "aggregate of an outer query", exprLocation(node));
+	else if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+		RangeTblEntry *rte;
+
+		if (var->varlevelsup > 0)
+		{
+			unsupported(ctx->definition, "LATERAL reference", exprLocation(node));
+			return false;
+		}
+		rte = rt_fetch(var->varno, ctx->query->rtable);
+		if (var->varattno < 0)
+			unsupported(ctx->definition, "system column", exprLocation(node));
+		else if (var->varattno == 0 && rte->rtekind != RTE_JOIN)
+			unsupported(ctx->definition, "whole-row reference", exprLocation(node));
+	}
+	return expression_tree_walker(node, expression_walker, context);
+}
+
+/* Kinds of rows that a join tree can emit, present and absent sides; see fragment.c. */
+static int
+count_kinds(Query *query, Node *node)
+{
+	int			kinds = 1;
+	ListCell   *lc;
+
+	if (IsA(node, RangeTblRef))
+	{
+		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
+
+		if (rte->rtekind != RTE_SUBQUERY || stage_is_group(rte->subquery))
+			return 1;
+		if (rte->subquery->setOperations == NULL)
+			return count_kinds(rte->subquery, (Node *) rte->subquery->jointree);
+		return list_length(tree_arm_rtindexes(rte->subquery));
+	}
+	if (IsA(node, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) node)->fromlist)
+			kinds = Min(kinds * count_kinds(query, lfirst(lc)), 1000);
+		return kinds;
+	}
+	else
+	{
+		JoinExpr   *join = castNode(JoinExpr, node);
+		int			left = count_kinds(query, join->larg);
+		int			right = count_kinds(query, join->rarg);
+
+		kinds = left * right;
+		if (join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL)
+			kinds += left;
+		if (join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL)
+			kinds += right;
+		return Min(kinds, 1000);
+	}
+}
+
+static void
+check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
+{
+	const char *reason = pgt_delta_source_reason != NULL ? pgt_delta_source_reason(rte->relid) : NULL;
+
+	if (reason != NULL)
+		support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL, reason,
+					-1);
+	else if (rte->tablesample != NULL)
+		unsupported(definition, "TABLESAMPLE", -1);
+	else if (!rte->inh && has_subclass(rte->relid))
+		unsupported(definition, "ONLY over a table with children", -1);
+	else if (OidIsValid(owner) && pg_class_aclcheck(rte->relid, owner, ACL_SELECT) != ACLCHECK_OK &&
+			 pg_attribute_aclcheck_all(rte->relid, owner, ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+		support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
+					psprintf("the owner of the stream table may read table \"%s\" only through a view",
+							 get_rel_name(rte->relid)), -1);
+}
+
+static void
+check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
+{
+	switch (rte->rtekind)
+	{
+		case RTE_RELATION:
+			check_relation(definition, rte, owner);
+			break;
+		case RTE_SUBQUERY:
+			if (rte->lateral && contain_vars_of_level((Node *) rte->subquery, 1))
+				unsupported(definition, "LATERAL subquery", -1);
+			break;
+		case RTE_FUNCTION:
+			if (contain_vars_of_level((Node *) rte->functions, 0))
+				unsupported(definition, "set-returning function of a column (LATERAL)", -1);
+			break;
+		case RTE_TABLEFUNC:
+			unsupported(definition, "XMLTABLE or JSON_TABLE", -1);
+			break;
+		case RTE_CTE:
+			unsupported(definition, "recursive WITH query", -1);
+			break;
+		case RTE_VALUES:
+		case RTE_RESULT:
+			if (contain_vars_of_level((Node *) rte->values_lists, 0))
+				unsupported(definition, "LATERAL VALUES", -1);
+			break;
+		default:
+			unsupported(definition, "this kind of FROM item", -1);
+			break;
+	}
+}
+
+static void
+check_setop(PgtDefinition *definition, Node *node)
+{
+	SetOperationStmt *stmt;
+
+	if (!IsA(node, SetOperationStmt))
+		return;
+	stmt = (SetOperationStmt *) node;
+	if (stmt->op == SETOP_UNION && stmt->all)
+		support_add(definition, "UNION ALL", "linear", NULL, -1);
+	else if (stmt->op == SETOP_UNION)
+		unsupported(definition, "UNION", -1);
+	else
+		unsupported(definition, stmt->op == SETOP_INTERSECT ? "INTERSECT" : "EXCEPT", -1);
+	check_setop(definition, stmt->larg);
+	check_setop(definition, stmt->rarg);
+}
+
+/* Clauses of one query level. */
+static void
+check_clauses(PgtDefinition *definition, Query *query)
+{
+	if (query->hasRecursive)
+		unsupported(definition, "recursive WITH query", -1);
+	if (query->limitCount != NULL || query->limitOffset != NULL)
+		unsupported(definition, query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)" :
+					"LIMIT without ORDER BY",
+					exprLocation(query->limitCount != NULL ? query->limitCount :
+								 query->limitOffset));
+	if (query->hasDistinctOn)
+		unsupported(definition, "DISTINCT ON", -1);
+	else if (query->distinctClause != NIL)
+		support_add(definition, "DISTINCT", "affected-key recompute", NULL, -1);
+	if (query->groupingSets != NIL)
+		unsupported(definition, "GROUPING SETS, ROLLUP or CUBE", -1);
+	else if (query->groupClause != NIL)
+		support_add(definition, "GROUP BY", "by group", NULL, -1);
+	if (query->hasAggs)
+		support_add(definition, "aggregate", "folded or recomputed by group", NULL, -1);
+	if (query->havingQual != NULL)
+		support_add(definition, "HAVING", "by group", NULL, -1);
+	if (query->hasTargetSRFs)
+		unsupported(definition, "set-returning function in the select list", -1);
+	if (query->setOperations != NULL)
+		check_setop(definition, query->setOperations);
+}
+
+static void
+check_query(PgtDefinition *definition, Query *query, Oid owner)
+{
+	ExpressionContext context = {definition, query};
+	List	   *rtindexes;
+	ListCell   *lc;
+
+	check_stack_depth();
+	check_clauses(definition, query);
+	expression_walker((Node *) query->targetList, &context);
+	expression_walker(query->havingQual, &context);
+	if (query->setOperations == NULL)
+	{
+		expression_walker((Node *) query->jointree, &context);
+		rtindexes = tree_rtindexes((Node *) query->jointree);
+		if (list_length(rtindexes) > 1)
+			support_add(definition, "inner join", "linear", NULL, -1);
+	}
+	else
+		rtindexes = tree_arm_rtindexes(query);
+	foreach(lc, rtindexes)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		check_entry(definition, rte, owner);
+		if (rte->rtekind == RTE_SUBQUERY)
+		{
+			if (query->setOperations == NULL)
+				support_add(definition, "subquery, view or WITH item in FROM",
+							"as part of the query, or as a stage", NULL, -1);
+			check_query(definition, rte->subquery, owner);
+		}
+	}
+	if (definition->full_reason == NULL && query->setOperations == NULL &&
+		tree_has_outer_join(query))
+	{
+		support_add(definition, "outer join", "affected-key recompute", NULL, -1);
+		if (count_kinds(query, (Node *) query->jointree) > fragment_limit())
+			support_add(definition, "many outer joins", NULL,
+						"the outer joins make too many combinations of present and absent sides",
+						-1);
+	}
+}
+
+/* Findings for every construct; false if the query can only be refreshed in FULL. */
+bool
+support_check(Query *query, PgtDefinition *definition, Oid owner)
+{
+	VolatilityContext context;
+
+	support_add(definition, "SELECT, WHERE", "linear", NULL, -1);
+	check_query(definition, query, owner);
+	if (find_function(query, PROVOLATILE_VOLATILE, &context))
+		support_add(definition, psprintf("function %s", context.found), NULL,
+					psprintf("volatile function %s", context.found), context.location);
+	if (find_function(query, PROVOLATILE_STABLE, &context))
+		support_add(definition, psprintf("function %s", context.found), NULL,
+					psprintf("the result of %s changes without any change of the sources",
+							 context.found), context.location);
+	return definition->full_reason == NULL;
+}
+
+/* ---- What is read ---- */
+
+typedef struct SourceContext
+{
+	List	   *queries;		/* from the outermost */
+	List	   *sources;
+} SourceContext;
+
+static PgtSourceUse *
+get_source(SourceContext *context, Oid relid, char relkind)
+{
+	PgtSourceUse *source;
+	ListCell   *lc;
+
+	foreach(lc, context->sources)
+	{
+		source = lfirst(lc);
+		if (source->relid == relid)
+			return source;
+	}
+	source = palloc0(sizeof(PgtSourceUse));
+	source->relid = relid;
+	source->relkind = relkind;
+	source->is_view = relkind == RELKIND_VIEW;
+	context->sources = lappend(context->sources, source);
+	return source;
+}
+
+static void
+note_column(SourceContext *context, const Var *var)
+{
+	int			level = list_length(context->queries) - 1 - (int) var->varlevelsup;
+	Query	   *query;
+	RangeTblEntry *rte;
+	PgtSourceUse *source;
+
+	if (level < 0)
+		return;
+	query = list_nth(context->queries, level);
+	rte = rt_fetch(var->varno, query->rtable);
+	if (rte->rtekind != RTE_RELATION || rte->relkind == RELKIND_VIEW)
+		return;
+	source = get_source(context, rte->relid, rte->relkind);
+	if (var->varattno > 0)
+		source->columns = bms_add_member(source->columns, var->varattno);
+	else if (var->varattno == 0)
+		for (int i = 1; i <= list_length(rte->eref->colnames); i++)
+			if (!get_rte_attribute_is_dropped(rte, i))
+				source->columns = bms_add_member(source->columns, i);
+}
+
+static bool
+source_walker(Node *node, void *context)
+{
+	SourceContext *ctx = context;
+	bool		result;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		note_column(ctx, (Var *) node);
+		return false;
+	}
+	if (IsA(node, RangeTblRef))
+	{
+		Query	   *query = llast(ctx->queries);
+		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
+
+		if (rte->rtekind == RTE_RELATION)
+			(void) get_source(ctx, rte->relid, rte->relkind);
+		return false;
+	}
+	if (IsA(node, Query))
+	{
+		ctx->queries = lappend(ctx->queries, node);
+		result = query_tree_walker((Query *) node, source_walker, context, 0);
+		ctx->queries = list_delete_last(ctx->queries);
+		return result;
+	}
+	return expression_tree_walker(node, source_walker, context);
+}
+
+/* Relations that the query reads, and the views that it names. */
+List *
+support_collect_sources(Query *original, Query *normalized)
+{
+	SourceContext context = {NIL, NIL};
+	SourceContext named = {NIL, NIL};
+	ListCell   *lc;
+
+	(void) source_walker((Node *) normalized, &context);
+	(void) source_walker((Node *) original, &named);
+	foreach(lc, named.sources)
+	{
+		PgtSourceUse *source = lfirst(lc);
+
+		if (source->is_view)
+			context.sources = lappend(context.sources, source);
+	}
+	return context.sources;
+}

@@ -1,0 +1,559 @@
+/*
+ * tree.c: surgery on Query trees.
+ *
+ * PostgreSQL's Query is the algebra of the delta engine: a term of a delta is
+ * the stage's query with some leaves read from elsewhere, deparsed by the
+ * server. Inputs that exist only in memory, and the common table expressions
+ * for old and ever states, are range table entries of kind CTE: the deparser
+ * prints such an entry by its bare name, which is how SQL refers to both.
+ *
+ * All functions copy what they change unless they say so.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+
+#include "pgt_sqltext.h"
+
+#include "delta_internal.h"
+
+int
+tree_leaf(const RangeTblEntry *rte)
+{
+	return (int) rte->enrtuples;
+}
+
+/* Range table indexes that a join tree uses, in order, joins left out. */
+List *
+tree_rtindexes(const Node *node)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return NIL;
+	switch (nodeTag(node))
+	{
+		case T_RangeTblRef:
+			return list_make1_int(((const RangeTblRef *) node)->rtindex);
+		case T_FromExpr:
+			foreach(lc, ((const FromExpr *) node)->fromlist)
+				result = list_concat(result, tree_rtindexes(lfirst(lc)));
+			return result;
+		case T_JoinExpr:
+			return list_concat(tree_rtindexes(((const JoinExpr *) node)->larg),
+							   tree_rtindexes(((const JoinExpr *) node)->rarg));
+		case T_SetOperationStmt:
+			return list_concat(tree_rtindexes(((const SetOperationStmt *) node)->larg),
+							   tree_rtindexes(((const SetOperationStmt *) node)->rarg));
+		default:
+			elog(ERROR, "unexpected node in join tree: %d", (int) nodeTag(node));
+			return NIL;
+	}
+}
+
+List *
+tree_arm_rtindexes(const Query *query)
+{
+	return tree_rtindexes(query->setOperations);
+}
+
+static List *
+used_rtindexes(const Query *query)
+{
+	return query->setOperations != NULL ? tree_arm_rtindexes(query) :
+		tree_rtindexes((const Node *) query->jointree);
+}
+
+static void
+collect_leaves(Query *query, List **leaves)
+{
+	ListCell   *lc;
+
+	foreach(lc, used_rtindexes(query))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind == RTE_RELATION)
+			*leaves = lappend(*leaves, rte);
+		else if (rte->rtekind == RTE_SUBQUERY)
+			collect_leaves(rte->subquery, leaves);
+	}
+}
+
+List *
+tree_leaves(Query *query)
+{
+	List	   *leaves = NIL;
+
+	collect_leaves(query, &leaves);
+	return leaves;
+}
+
+/* Numbers the leaves from 1, in place. */
+void
+tree_number_leaves(Query *query)
+{
+	int			number = 0;
+	ListCell   *lc;
+
+	foreach(lc, tree_leaves(query))
+		((RangeTblEntry *) lfirst(lc))->enrtuples = ++number;
+}
+
+bool
+tree_is_union_all(const Query *query)
+{
+	return query->setOperations != NULL;
+}
+
+List *
+tree_outputs(Query *query)
+{
+	List	   *outputs = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk)
+			outputs = lappend(outputs, tle);
+	}
+	return outputs;
+}
+
+/* In place. */
+void
+tree_drop_junk(Query *query)
+{
+	query->targetList = tree_outputs(query);
+	query->sortClause = NIL;
+}
+
+/* One column of a union's arm, in the type and collation of the union. */
+static Expr *
+coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation)
+{
+	Node	   *node = coerce_to_target_type(NULL, (Node *) expr, exprType((Node *) expr), type,
+											 typmod, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+
+	if (node == NULL)
+		elog(ERROR, "could not coerce a column of a UNION");
+	if (OidIsValid(collation) && exprCollation(node) != collation)
+	{
+		CollateExpr *collate = makeNode(CollateExpr);
+
+		collate->arg = (Expr *) node;
+		collate->collOid = collation;
+		collate->location = -1;
+		node = (Node *) collate;
+	}
+	return (Expr *) node;
+}
+
+/* SELECT every column FROM (query); the query itself becomes part of the result. */
+Query *
+tree_wrap(Query *subquery)
+{
+	Query	   *query = makeNode(Query);
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *ref = makeNode(RangeTblRef);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	query->commandType = CMD_SELECT;
+	query->querySource = QSRC_ORIGINAL;
+	query->canSetTag = true;
+	foreach(lc, subquery->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		Var		   *var = makeVarFromTargetEntry(1, tle);
+
+		names = lappend(names, makeString(pstrdup(tle->resname)));
+		query->targetList = lappend(query->targetList,
+									makeTargetEntry((Expr *) var, tle->resno,
+													pstrdup(tle->resname), false));
+	}
+	rte->rtekind = RTE_SUBQUERY;
+	rte->subquery = subquery;
+	rte->alias = makeAlias("q", NIL);
+	rte->eref = makeAlias("q", names);
+	rte->inFromCl = true;
+	query->rtable = list_make1(rte);
+	ref->rtindex = 1;
+	query->jointree = makeFromExpr(list_make1(ref), NULL);
+	return query;
+}
+
+List *
+tree_union_arms(Query *query)
+{
+	SetOperationStmt *top = castNode(SetOperationStmt, query->setOperations);
+	List	   *arms = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tree_arm_rtindexes(query))
+	{
+		Query	   *arm = copyObject(rt_fetch(lfirst_int(lc), query->rtable)->subquery);
+		int			column = 0;
+		ListCell   *lt;
+
+		tree_drop_junk(arm);
+		if (arm->setOperations != NULL)
+			arm = tree_wrap(arm);
+		foreach(lt, arm->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lt);
+			Oid			type = list_nth_oid(top->colTypes, column);
+
+			tle->expr = coerce_column(tle->expr, type, list_nth_int(top->colTypmods, column),
+									  list_nth_oid(top->colCollations, column));
+			column++;
+		}
+		arms = lappend(arms, arm);
+	}
+	return arms;
+}
+
+typedef struct NullVarsContext
+{
+	const Bitmapset *rtindexes;
+} NullVarsContext;
+
+static Node *
+null_vars_mutator(Node *node, void *context)
+{
+	NullVarsContext *ctx = context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varlevelsup == 0 && bms_is_member(var->varno, ctx->rtindexes))
+			return (Node *) makeNullConst(var->vartype, var->vartypmod, var->varcollid);
+		return (Node *) copyObject(var);
+	}
+	return expression_tree_mutator(node, null_vars_mutator, context);
+}
+
+/* An expression without sublinks: columns of absent relations are NULL. */
+Node *
+tree_null_vars(Node *node, const Bitmapset *rtindexes)
+{
+	NullVarsContext context = {rtindexes};
+
+	return bms_is_empty(rtindexes) ? node : null_vars_mutator(node, &context);
+}
+
+ChangeShape *
+tree_find_shape(EmitContext *context, Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, context->shapes)
+	{
+		ChangeShape *shape = lfirst(lc);
+
+		if (shape->relid == relid)
+			return shape;
+	}
+	return NULL;
+}
+
+/* Turns an entry into a reference by bare name, in place. */
+void
+tree_name_input(RangeTblEntry *rte, const char *name, List *colnames)
+{
+	rte->rtekind = RTE_CTE;
+	rte->ctename = pstrdup(name);
+	rte->ctelevelsup = 0;
+	rte->relid = InvalidOid;
+	rte->relkind = 0;
+	rte->subquery = NULL;
+	rte->inh = false;
+	rte->tablesample = NULL;
+	rte->eref = makeAlias(rte->eref->aliasname, colnames);
+	rte->alias = makeAlias(rte->eref->aliasname, NIL);
+}
+
+typedef struct RemapContext
+{
+	int			rtindex;
+	const ChangeShape *shape;
+} RemapContext;
+
+/* Columns of a relation become columns of its change set, whose first is pgt_w. */
+static bool
+remap_walker(Node *node, void *context)
+{
+	RemapContext *ctx = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varlevelsup != 0 || var->varno != ctx->rtindex)
+			return false;
+		for (int i = 0; i < ctx->shape->ncolumns; i++)
+			if (ctx->shape->attnums[i] == var->varattno)
+			{
+				var->varattno = var->varattnosyn = i + 2;
+				return false;
+			}
+		elog(ERROR, "column %d of relation %u is not captured", var->varattno,
+			 ctx->shape->relid);
+	}
+	return expression_tree_walker(node, remap_walker, context);
+}
+
+/* Reads a leaf in another state, in place. */
+void
+tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	ChangeShape *shape;
+	RemapContext remap;
+	List	   *names = list_make1(makeString(PGT_WEIGHT_COLUMN));
+	char	   *name;
+
+	if (state == LEAF_NEW)
+		return;
+	shape = tree_find_shape(context, rte->relid);
+	for (int i = 0; i < shape->ncolumns; i++)
+		names = lappend(names, makeString(pstrdup(shape->names[i])));
+	switch (state)
+	{
+		case LEAF_OLD:
+			name = psprintf("pgt_old_%d", shape->number);
+			context->ctes = bms_add_member(context->ctes, 2 * shape->number);
+			break;
+		case LEAF_EVER:
+			name = psprintf("pgt_ever_%d", shape->number);
+			context->ctes = bms_add_member(context->ctes, 2 * shape->number + 1);
+			break;
+		default:
+			name = psprintf("pgt_delta_%d", shape->number);
+			break;
+	}
+	remap.rtindex = rtindex;
+	remap.shape = shape;
+	remap_walker((Node *) query->targetList, &remap);
+	remap_walker((Node *) query->jointree, &remap);
+	tree_name_input(rte, name, names);
+}
+
+/* Appends the columns of an entry or join that exist, as Vars with names. */
+static void
+append_columns(Query *query, Node *node, List **vars, List **names, List **numbers)
+{
+	int			rtindex = IsA(node, JoinExpr) ? ((JoinExpr *) node)->rtindex :
+		castNode(RangeTblRef, node)->rtindex;
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	int			attno = 0;
+	ListCell   *lc;
+
+	foreach(lc, rte->eref->colnames)
+	{
+		attno++;
+		if (rte->rtekind == RTE_RELATION && get_rte_attribute_is_dropped(rte, attno))
+			continue;
+		/* Only names and positions matter to the deparser, not types. */
+		*vars = lappend(*vars, makeVar(rtindex, attno, INT4OID, -1, InvalidOid, 0));
+		*names = lappend(*names, copyObject(lfirst(lc)));
+		*numbers = lappend_int(*numbers, attno);
+	}
+}
+
+/* Lists the columns of a join in its range table entry, both sides after each other. */
+void
+tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
+{
+	List	   *names = NIL;
+
+	rte->joinmergedcols = 0;
+	rte->joinaliasvars = rte->joinleftcols = rte->joinrightcols = NIL;
+	append_columns(query, left, &rte->joinaliasvars, &names, &rte->joinleftcols);
+	append_columns(query, right, &rte->joinaliasvars, &names, &rte->joinrightcols);
+	rte->alias = NULL;
+	rte->join_using_alias = NULL;
+	rte->eref = makeAlias("unnamed_join", names);
+}
+
+/* An inner join of a join tree with one more entry; adds the join's own entry. */
+Node *
+tree_join(Query *query, Node *left, int rtindex, Node *quals)
+{
+	JoinExpr   *join = makeNode(JoinExpr);
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	RangeTblRef *right = makeNode(RangeTblRef);
+
+	right->rtindex = rtindex;
+	rte->rtekind = RTE_JOIN;
+	rte->jointype = JOIN_INNER;
+	tree_fill_join(query, rte, left, (Node *) right);
+	rte->inFromCl = true;
+	query->rtable = lappend(query->rtable, rte);
+
+	join->jointype = JOIN_INNER;
+	join->larg = left;
+	join->rarg = (Node *) right;
+	join->quals = quals;
+	join->rtindex = list_length(query->rtable);
+	return (Node *) join;
+}
+
+static bool
+join_tree_has_outer(const Node *node)
+{
+	ListCell   *lc;
+
+	if (node == NULL || IsA(node, RangeTblRef))
+		return false;
+	if (IsA(node, FromExpr))
+	{
+		foreach(lc, ((const FromExpr *) node)->fromlist)
+			if (join_tree_has_outer(lfirst(lc)))
+				return true;
+		return false;
+	}
+	return ((const JoinExpr *) node)->jointype != JOIN_INNER ||
+		join_tree_has_outer(((const JoinExpr *) node)->larg) ||
+		join_tree_has_outer(((const JoinExpr *) node)->rarg);
+}
+
+/* Here or in a subquery. */
+bool
+tree_has_outer_join(const Query *query)
+{
+	ListCell   *lc;
+
+	if (query->setOperations == NULL && join_tree_has_outer((const Node *) query->jointree))
+		return true;
+	foreach(lc, used_rtindexes(query))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind == RTE_SUBQUERY && tree_has_outer_join(rte->subquery))
+			return true;
+	}
+	return false;
+}
+
+/* Inner joins as a list of entries and a list of conditions. */
+void
+tree_flatten_inner(Node *node, List **rtindexes, List **quals)
+{
+	ListCell   *lc;
+
+	if (IsA(node, RangeTblRef))
+		*rtindexes = lappend_int(*rtindexes, ((RangeTblRef *) node)->rtindex);
+	else if (IsA(node, FromExpr))
+	{
+		FromExpr   *from = (FromExpr *) node;
+
+		foreach(lc, from->fromlist)
+			tree_flatten_inner(lfirst(lc), rtindexes, quals);
+		*quals = list_concat(*quals, make_ands_implicit((Expr *) from->quals));
+	}
+	else
+	{
+		JoinExpr   *join = castNode(JoinExpr, node);
+
+		Assert(join->jointype == JOIN_INNER);
+		tree_flatten_inner(join->larg, rtindexes, quals);
+		tree_flatten_inner(join->rarg, rtindexes, quals);
+		*quals = list_concat(*quals, make_ands_implicit((Expr *) join->quals));
+	}
+}
+
+/* The FROM and WHERE of a query under another target list; nothing is copied. */
+Query *
+tree_select(Query *source, List *target_list)
+{
+	Query	   *query = makeNode(Query);
+	int			number = 0;
+	ListCell   *lc;
+
+	query->commandType = CMD_SELECT;
+	query->querySource = QSRC_ORIGINAL;
+	query->canSetTag = true;
+	query->rtable = source->rtable;
+	query->jointree = source->jointree;
+	query->targetList = target_list;
+	foreach(lc, target_list)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		tle->resno = ++number;
+		tle->resjunk = false;
+		tle->ressortgroupref = 0;
+		if (tle->resname == NULL)
+			tle->resname = psprintf("c%d", number);
+	}
+	return query;
+}
+
+/* SQL text of a query; the caller has set a safe search_path. */
+char *
+tree_deparse(Query *query)
+{
+	return pg_get_querydef(copyObject(query), false);
+}
+
+/* One state of a changed relation as a common table expression. */
+static void
+append_cte(StringInfo sql, const ChangeShape *shape, bool old)
+{
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	for (int i = 0; i < shape->ncolumns; i++)
+		appendStringInfo(&columns, ", %s", quote_identifier(shape->names[i]));
+	appendStringInfo(sql, "%s%s(pgt_w", sql->len == 0 ? "WITH " : ", ",
+					 psprintf("pgt_%s_%d", old ? "old" : "ever", shape->number));
+	appendStringInfoString(sql, columns.data);
+	appendStringInfoString(sql, ") AS NOT MATERIALIZED (SELECT 1");
+	for (int i = 0; i < shape->ncolumns; i++)
+		appendStringInfo(sql, ", %s", pgt_sqltext_column(shape->relid, shape->attnums[i]));
+	appendStringInfo(sql, " FROM %s UNION ALL SELECT %spgt_w%s FROM pgt_delta_%d)",
+					 pgt_sqltext_relation(shape->relid), old ? "-" : "", columns.data,
+					 shape->number);
+}
+
+char *
+tree_ctes(EmitContext *context)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	foreach(lc, context->shapes)
+	{
+		ChangeShape *shape = lfirst(lc);
+
+		if (bms_is_member(2 * shape->number, context->ctes))
+			append_cte(&sql, shape, true);
+		if (bms_is_member(2 * shape->number + 1, context->ctes))
+			append_cte(&sql, shape, false);
+	}
+	if (sql.len > 0)
+		appendStringInfoChar(&sql, ' ');
+	return sql.data;
+}
