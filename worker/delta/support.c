@@ -74,7 +74,8 @@ volatility_walker(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, volatility_walker, context, 0);
+		return query_tree_walker((Query *) node, volatility_walker, context,
+								 QTW_IGNORE_JOINALIASES);
 	if (IsA(node, SQLValueFunction) && ctx->worst == PROVOLATILE_STABLE)
 		ctx->found = "CURRENT_DATE, CURRENT_USER or similar";
 	else if (IsA(node, NextValueExpr) && ctx->worst == PROVOLATILE_VOLATILE)
@@ -547,7 +548,8 @@ source_walker(Node *node, void *context)
 	if (IsA(node, Query))
 	{
 		ctx->queries = lappend(ctx->queries, node);
-		result = query_tree_walker((Query *) node, source_walker, context, 0);
+		result = query_tree_walker((Query *) node, source_walker, context,
+								   QTW_IGNORE_JOINALIASES);
 		ctx->queries = list_delete_last(ctx->queries);
 		return result;
 	}

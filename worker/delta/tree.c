@@ -510,11 +510,59 @@ tree_select(Query *source, List *target_list)
 	return query;
 }
 
+static void
+collect_joins(Node *node, Bitmapset **joins)
+{
+	ListCell   *lc;
+
+	if (IsA(node, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) node)->fromlist)
+			collect_joins(lfirst(lc), joins);
+	}
+	else if (IsA(node, JoinExpr))
+	{
+		JoinExpr   *join = (JoinExpr *) node;
+
+		*joins = bms_add_member(*joins, join->rtindex);
+		collect_joins(join->larg, joins);
+		collect_joins(join->rarg, joins);
+	}
+}
+
+/* Entries of joins that were taken apart would lead the deparser astray. */
+static void
+drop_dead_joins(Query *query)
+{
+	Bitmapset  *joins = NULL;
+	int			rtindex = 0;
+	ListCell   *lc;
+
+	collect_joins((Node *) query->jointree, &joins);
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		rtindex++;
+		if (rte->rtekind == RTE_SUBQUERY)
+			drop_dead_joins(rte->subquery);
+		else if (rte->rtekind == RTE_JOIN && !bms_is_member(rtindex, joins))
+		{
+			rte->rtekind = RTE_RESULT;
+			rte->eref = makeAlias("unused", NIL);
+			rte->alias = NULL;
+		}
+	}
+}
+
 /* SQL text of a query; the caller has set a safe search_path. */
 char *
 tree_deparse(Query *query)
 {
-	return pg_get_querydef(copyObject(query), false);
+	Query	   *copy = copyObject(query);
+
+	drop_dead_joins(copy);
+	return pg_get_querydef(copy, false);
 }
 
 /* One state of a changed relation as a common table expression. */
