@@ -169,20 +169,14 @@ extern PgtDeltaRows *pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDel
 											  PgtDeltaRows *keys);
 extern PgtDeltaRows *pgt_delta_all(PgtDelta *delta, int stage, PgtDeltaInput *input);
 
-/* One statement of a refresh, for explain_delta. */
+/* For explain_delta: each statement of a refresh with all sources changed. */
 typedef struct PgtDeltaText
 {
 	int			stage;
-	const char *purpose;		/* keys, rows of keys, signed rows, inputs, full */
+	const char *purpose;		/* keys, rows, signed, inputs, full */
 	char	   *sql;
-	char	   *plan;			/* EXPLAIN's text */
 } PgtDeltaText;
 
-/*
- * The statements of a refresh in which every source changed: SQL and plan. With
- * analyze the plans run over the given changes (statements without any run
- * over empty ones); nothing is written.
- */
-extern List *pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze);
+extern List *pgt_delta_explain(PgtDelta *delta);
 
 #endif							/* PGT_DELTA_H */
