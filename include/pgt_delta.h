@@ -169,14 +169,20 @@ extern PgtDeltaRows *pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDel
 											  PgtDeltaRows *keys);
 extern PgtDeltaRows *pgt_delta_all(PgtDelta *delta, int stage, PgtDeltaInput *input);
 
-/* For explain_delta: each statement of a refresh with all sources changed. */
+/* One statement of a refresh, for explain_delta. */
 typedef struct PgtDeltaText
 {
 	int			stage;
-	const char *purpose;		/* keys, rows, signed, inputs, full */
+	const char *purpose;		/* keys, rows of keys, signed rows, inputs, full */
 	char	   *sql;
+	char	   *plan;			/* EXPLAIN's text */
 } PgtDeltaText;
 
-extern List *pgt_delta_explain(PgtDelta *delta);
+/*
+ * The statements of a refresh in which every source changed: SQL and plan. With
+ * analyze the plans run over the given changes (statements without any run
+ * over empty ones); nothing is written.
+ */
+extern List *pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze);
 
 #endif							/* PGT_DELTA_H */

@@ -5,7 +5,7 @@
  * change row (xid, cmd) is *before* F iff xid = own_xid and cmd <= own_cmd, or
  * xid <> own_xid and it is visible in the snapshot. The own part makes chains
  * refreshed in one transaction, and refreshes inside a user's transaction,
- * exact.
+ * exact. xids are those of top-level transactions.
  */
 #ifndef PGT_FRONTIER_H
 #define PGT_FRONTIER_H
@@ -21,7 +21,7 @@ typedef struct PgtFrontier
 	bool		valid;			/* false: never refreshed, or not in this cluster */
 	Datum		snapshot;		/* pg_snapshot */
 	FullTransactionId own_xid;	/* invalid if the refresh had none */
-	uint32		own_cmd;
+	int64		own_cmd;		/* -1: no command of it */
 } PgtFrontier;
 
 /* The hot state of a stream table: the row of pgt_frontiers. */
@@ -46,6 +46,8 @@ typedef struct PgtFrontierUpdate
 	int64		refresh_id;
 	const char *mode;			/* FULL, DIFFERENTIAL, REINITIALIZE */
 	bool		new_epoch;		/* stages were not maintained: make their rows stale */
+	const char *rebuilt;		/* the rebuild_reason that pgt_frontier_get gave, if everything was
+								 * computed; a newer one stays */
 	double		duration_ms;
 	int64		rows_in;
 	int64		rows_inserted;
@@ -59,7 +61,7 @@ extern bool pgt_frontier_contains(const PgtFrontier *frontier, FullTransactionId
 /* Oldest xid that may be invisible: everything older is before the frontier. */
 extern FullTransactionId pgt_frontier_xmin(const PgtFrontier *frontier);
 extern FullTransactionId pgt_frontier_xmax(const PgtFrontier *frontier);
-/* Is every change before a also before b? (a refresh may only move forwards) */
+/* Is every change before a also before b? (a refresh may only move forwards) True for equal ones. */
 extern bool pgt_frontier_is_behind(const PgtFrontier *a, const PgtFrontier *b);
 
 extern void pgt_frontier_create(int64 pgt_id);

@@ -30,6 +30,7 @@ typedef struct PgtHistoryRow
 } PgtHistoryRow;
 
 extern int64 pgt_history_next_id(void);
+/* Replaces the row of the same refresh_id, if there is one (an attempt that was RUNNING). */
 extern void pgt_history_insert(const PgtHistoryRow *row);
 /* Deletes rows older than the retention, at most limit of them; returns how many. */
 extern int64 pgt_history_prune(int retention_days, int64 limit);

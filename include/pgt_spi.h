@@ -65,6 +65,9 @@ extern Oid	pgt_spi_oid(const PgtRows *rows, int row, int column);
 extern PgtPlan *pgt_spi_prepare(const char *sql, const PgtInput *inputs, int ninputs,
 								int cursor_options);
 extern PlannedStmt *pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs);
+/* EXPLAIN's text of a kept plan; analyze runs it. Inputs need their rows, if empty ones. */
+extern char *pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs,
+							 Snapshot snapshot, bool analyze);
 extern void pgt_spi_free_plan(PgtPlan *plan);
 extern TupleDesc pgt_spi_plan_desc(PgtPlan *plan);
 

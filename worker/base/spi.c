@@ -10,6 +10,8 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "executor/spi_priv.h"
 #include "utils/builtins.h"
@@ -195,21 +197,25 @@ pgt_spi_oid(const PgtRows *rows, int row, int column)
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
+static EphemeralNamedRelation
+make_enr(const PgtInput *input)
+{
+	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
+
+	enr->md.name = (char *) input->name;
+	enr->md.reliddesc = InvalidOid;
+	enr->md.tupdesc = input->desc;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr->md.enrtuples = input->estimate;
+	enr->reldata = input->rows;
+	return enr;
+}
+
 static void
 register_inputs(const PgtInput *inputs, int ninputs)
 {
-	for (int i = 0; i < ninputs; i++)
-	{
-		EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
-
-		enr->md.name = (char *) inputs[i].name;
-		enr->md.reliddesc = InvalidOid;
-		enr->md.tupdesc = inputs[i].desc;
-		enr->md.enrtype = ENR_NAMED_TUPLESTORE;
-		enr->md.enrtuples = inputs[i].estimate;
-		enr->reldata = inputs[i].rows;
-		check_spi(SPI_register_relation(enr), inputs[i].name);
-	}
+	for (int n = 0; n < ninputs; n++)
+		check_spi(SPI_register_relation(make_enr(&inputs[n])), inputs[n].name);
 }
 
 PgtPlan *
@@ -235,27 +241,53 @@ get_source(PgtPlan *plan)
 	return (CachedPlanSource *) linitial(plan->plan->plancache_list);
 }
 
-PlannedStmt *
-pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs)
+static QueryEnvironment *
+make_environment(const PgtInput *inputs, int ninputs)
 {
-	CachedPlan *cached;
-	PlannedStmt *result;
 	QueryEnvironment *env = create_queryEnv();
 
 	for (int i = 0; i < ninputs; i++)
-	{
-		EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
+		register_ENR(env, make_enr(&inputs[i]));
+	return env;
+}
 
-		enr->md.name = (char *) inputs[i].name;
-		enr->md.tupdesc = inputs[i].desc;
-		enr->md.enrtype = ENR_NAMED_TUPLESTORE;
-		enr->md.enrtuples = inputs[i].estimate;
-		register_ENR(env, enr);
-	}
-	cached = GetCachedPlan(get_source(plan), NULL, NULL, env);
-	result = copyObject(linitial_node(PlannedStmt, cached->stmt_list));
+PlannedStmt *
+pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs)
+{
+	CachedPlan *cached = GetCachedPlan(get_source(plan), NULL, NULL,
+									   make_environment(inputs, ninputs));
+	PlannedStmt *result = copyObject(linitial_node(PlannedStmt, cached->stmt_list));
+
 	ReleaseCachedPlan(cached, NULL);
 	return result;
+}
+
+char *
+pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
+				bool analyze)
+{
+	ExplainState *es = NewExplainState();
+	PlannedStmt *stmt = pgt_spi_plan_now(plan, inputs, ninputs);
+	QueryDesc  *desc;
+
+	es->analyze = es->timing = es->summary = analyze;
+	es->costs = true;
+	PushCopiedSnapshot(snapshot);
+	UpdateActiveSnapshotCommandId();
+	desc = CreateQueryDesc(stmt, "", GetActiveSnapshot(), InvalidSnapshot, None_Receiver, NULL,
+						   make_environment(inputs, ninputs),
+						   analyze ? INSTRUMENT_TIMER | INSTRUMENT_ROWS : 0);
+	ExecutorStart(desc, analyze ? 0 : EXEC_FLAG_EXPLAIN_ONLY);
+	if (analyze)
+	{
+		ExecutorRun(desc, ForwardScanDirection, 0, true);
+		ExecutorFinish(desc);
+	}
+	ExplainPrintPlan(es, desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	PopActiveSnapshot();
+	return es->str->data;
 }
 
 void

@@ -114,4 +114,46 @@ extern char *emit_all(const PgtStage *stage);
 extern int	emit_nkeys(const PgtStage *stage);	/* columns of the key rows */
 extern TupleDesc emit_key_desc(const PgtStage *stage);
 
+/* plan.c: definitions and kept statements; run.c runs them */
+typedef enum Purpose
+{
+	PURPOSE_KEYS,
+	PURPOSE_ROWS_OF_KEYS,
+	PURPOSE_SIGNED,
+	PURPOSE_INPUTS,
+	PURPOSE_INPUTS_OF_KEYS
+} Purpose;
+
+struct PgtDelta
+{
+	int64		pgt_id;			/* hash key */
+	Oid			relid;
+	Oid			view_relid;
+	Oid			owner;
+	bool		stale;
+	bool		forced;			/* analysed under force_technique */
+	uint64		generation;
+	MemoryContext context;
+	PgtDefinition *definition;
+	int			ninputs;		/* relations by input number, from 1 */
+	Oid		   *inputs;
+};
+
+/* What a statement reads besides tables. */
+typedef struct Inputs
+{
+	PgtInput   *inputs;
+	int			ninputs;
+	EmitContext emit;
+	uint64		changed;
+	uint64		shape;
+	double		nrows;
+} Inputs;
+
+extern char *plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
+					   const Bitmapset *nulls);
+extern PgtPlan *plan_statement(const char *sql, Inputs *inputs, bool ordered);
+extern PgtPlan *plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
+						 const Bitmapset *nulls);
+
 #endif							/* DELTA_INTERNAL_H */

@@ -1,0 +1,259 @@
+/*
+ * stream_table.c: pgtrickle.pgt_definitions, the row of a stream table.
+ *
+ * Reads go straight to the table, writes are statements run as the extension's
+ * owner: callers have checked the user's rights. Writes tell the coordinator.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "pgt_extension.h"
+#include "pgt_security.h"
+#include "pgt_spi.h"
+#include "pgt_sqltext.h"
+#include "pgt_stream_table.h"
+#include "pgt_wake.h"
+
+#include "catalog_internal.h"
+
+enum
+{
+	COLUMN_PGT_ID = 1,
+	COLUMN_RELID,
+	COLUMN_VIEW_RELID,
+	COLUMN_ORIGINAL_QUERY,
+	COLUMN_SCHEDULE,
+	COLUMN_REFRESH_MODE,
+	COLUMN_DIAMOND_CONSISTENCY,
+	COLUMN_IDENTITY,
+	COLUMN_PAUSED,
+	COLUMN_FULL_REASON
+};
+
+static const char *const mode_names[] = {"AUTO", "DIFFERENTIAL", "FULL"};
+
+const char *
+pgt_refresh_mode_name(PgtRefreshMode mode)
+{
+	return mode_names[mode];
+}
+
+PgtRefreshMode
+pgt_refresh_mode_parse(const char *text)
+{
+	for (int i = 0; i < lengthof(mode_names); i++)
+		if (pg_strcasecmp(text, mode_names[i]) == 0)
+			return (PgtRefreshMode) i;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid refresh mode \"%s\"", text),
+			 errhint("Use 'AUTO', 'DIFFERENTIAL' or 'FULL'.")));
+	return PGT_MODE_AUTO; /* not reached */
+}
+
+static PgtStreamTable *
+read_row(Relation relation, HeapTuple tuple)
+{
+	PgtStreamTable *st = palloc0(sizeof(PgtStreamTable));
+	char *mode = pgt_catalog_text(relation, tuple, COLUMN_REFRESH_MODE);
+
+	st->pgt_id = pgt_catalog_int64(relation, tuple, COLUMN_PGT_ID);
+	st->relid = pgt_catalog_oid(relation, tuple, COLUMN_RELID);
+	st->view_relid = pgt_catalog_oid(relation, tuple, COLUMN_VIEW_RELID);
+	st->original_query = pgt_catalog_text(relation, tuple, COLUMN_ORIGINAL_QUERY);
+	st->schedule = pgt_catalog_text(relation, tuple, COLUMN_SCHEDULE);
+	st->mode = pgt_refresh_mode_parse(mode);
+	st->diamond_consistency = pgt_catalog_text(relation, tuple, COLUMN_DIAMOND_CONSISTENCY);
+	st->identity = pgt_catalog_text(relation, tuple, COLUMN_IDENTITY);
+	st->paused = pgt_catalog_bool(relation, tuple, COLUMN_PAUSED);
+	st->full_reason = pgt_catalog_text(relation, tuple, COLUMN_FULL_REASON);
+	pfree(mode);
+	return st;
+}
+
+static bool
+visit_one(Relation relation, HeapTuple tuple, void *arg)
+{
+	*(PgtStreamTable **) arg = read_row(relation, tuple);
+	return false;
+}
+
+static PgtStreamTable *
+find_row(const char *index, AttrNumber column, Oid eq, Datum key)
+{
+	PgtStreamTable *st = NULL;
+	Relation relation = pgt_catalog_open("pgt_definitions", AccessShareLock);
+
+	if (relation == NULL)
+		return NULL;
+	pgt_catalog_scan(relation, index, column, eq, key, visit_one, &st);
+	table_close(relation, AccessShareLock);
+	return st;
+}
+
+PgtStreamTable *
+pgt_stream_table_find(Oid relid)
+{
+	return find_row("pgt_definitions_pgt_relid_key", COLUMN_RELID, F_OIDEQ,
+					ObjectIdGetDatum(relid));
+}
+
+PgtStreamTable *
+pgt_stream_table_find_id(int64 pgt_id)
+{
+	return find_row("pgt_definitions_pkey", COLUMN_PGT_ID, F_INT8EQ, Int64GetDatum(pgt_id));
+}
+
+PgtStreamTable *
+pgt_stream_table_get(const char *name)
+{
+	Oid relid = pgt_sqltext_resolve(name, true);
+	PgtStreamTable *st;
+
+	if (!OidIsValid(relid))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("stream table \"%s\" does not exist", name),
+			 errhint("See pgtrickle.pgt_stream_tables for the stream tables of this database.")));
+	st = pgt_stream_table_find(relid);
+	if (st == NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("stream table \"%s\" does not exist", name),
+			 errdetail("There is a relation of this name, but it is not a stream table."),
+			 errhint("See pgtrickle.pgt_stream_tables for the stream tables of this database.")));
+	return st;
+}
+
+static bool
+visit_all(Relation relation, HeapTuple tuple, void *arg)
+{
+	List **list = arg;
+
+	*list = lappend(*list, read_row(relation, tuple));
+	return true;
+}
+
+static int
+compare_ids(const ListCell *a, const ListCell *b)
+{
+	int64 left = ((PgtStreamTable *) lfirst(a))->pgt_id;
+	int64 right = ((PgtStreamTable *) lfirst(b))->pgt_id;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+List *
+pgt_stream_table_list(void)
+{
+	List *list = NIL;
+	Relation relation = pgt_catalog_open("pgt_definitions", AccessShareLock);
+
+	if (relation == NULL)
+		return NIL;
+	pgt_catalog_scan(relation, NULL, 0, 0, 0, visit_all, &list);
+	table_close(relation, AccessShareLock);
+	list_sort(list, compare_ids);
+	return list;
+}
+
+Oid
+pgt_stream_table_owner(const PgtStreamTable *st)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(st->relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table of stream table " INT64_FORMAT " does not exist", st->pgt_id)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+#define NFIELDS 9
+
+static const Oid field_types[NFIELDS + 1] = {REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID,
+											 TEXTOID,	  TEXTOID,	   BOOLOID, TEXTOID, INT8OID};
+
+static void
+fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
+{
+	values[0] = ObjectIdGetDatum(st->relid);
+	nulls[0] = false;
+	values[1] = ObjectIdGetDatum(st->view_relid);
+	nulls[1] = false;
+	values[2] = pgt_catalog_text_datum(st->original_query, &nulls[2]);
+	values[3] = pgt_catalog_text_datum(st->schedule, &nulls[3]);
+	values[4] = pgt_catalog_text_datum(mode_names[st->mode], &nulls[4]);
+	values[5] = pgt_catalog_text_datum(
+		st->diamond_consistency != NULL ? st->diamond_consistency : "aligned", &nulls[5]);
+	values[6] = pgt_catalog_text_datum(st->identity != NULL ? st->identity : "full", &nulls[6]);
+	values[7] = BoolGetDatum(st->paused);
+	nulls[7] = false;
+	values[8] = pgt_catalog_text_datum(st->full_reason, &nulls[8]);
+	values[9] = Int64GetDatum(st->pgt_id);
+	nulls[9] = false;
+}
+
+int64
+pgt_stream_table_create(PgtStreamTable *st)
+{
+	Datum values[NFIELDS + 1];
+	bool nulls[NFIELDS + 1];
+	PgtSecurity saved;
+	PgtRows *rows;
+
+	fill_fields(st, values, nulls);
+	saved = pgt_security_become_extension_owner();
+	rows = pgt_spi_query("INSERT INTO pgtrickle.pgt_definitions (pgt_relid, view_relid,"
+						 " original_query, schedule, refresh_mode, diamond_consistency,"
+						 " identity, paused, full_reason)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING pgt_id",
+						 NFIELDS, field_types, values, nulls);
+	pgt_security_restore(&saved);
+	st->pgt_id = pgt_spi_int64(rows, 0, 1);
+	pgt_wake_catalog();
+	return st->pgt_id;
+}
+
+void
+pgt_stream_table_update(const PgtStreamTable *st)
+{
+	Datum values[NFIELDS + 1];
+	bool nulls[NFIELDS + 1];
+	PgtSecurity saved;
+
+	fill_fields(st, values, nulls);
+	saved = pgt_security_become_extension_owner();
+	(void) pgt_spi_query("UPDATE pgtrickle.pgt_definitions SET pgt_relid = $1, view_relid = $2,"
+						 " original_query = $3, schedule = $4, refresh_mode = $5,"
+						 " diamond_consistency = $6, identity = $7, paused = $8,"
+						 " full_reason = $9, updated_at = clock_timestamp()"
+						 " WHERE pgt_id = $10",
+						 NFIELDS + 1, field_types, values, nulls);
+	pgt_security_restore(&saved);
+	pgt_wake_catalog();
+}
+
+void
+pgt_stream_table_delete(int64 pgt_id)
+{
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(pgt_id)};
+	PgtSecurity saved = pgt_security_become_extension_owner();
+
+	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_definitions WHERE pgt_id = $1", 1, types,
+						 values, NULL);
+	pgt_security_restore(&saved);
+	pgt_wake_catalog();
+}

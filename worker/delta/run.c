@@ -1,0 +1,453 @@
+/*
+ * run.c: running the statements of a stage, and explaining them.
+ *
+ * A statement reads tables under the refresh's snapshot, and in memory the
+ * change sets of its inputs and a key set. It runs as the owner, restricted;
+ * its rows go straight into a tuplestore in the caller's memory context.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+#include "pgt_security.h"
+
+#include "delta_internal.h"
+
+static const char *const purpose_names[] = {
+	"keys", "rows of keys", "signed rows", "inputs", "inputs of keys"
+};
+
+/* ---- Inputs of a statement ---- */
+
+static int
+input_number(PgtDelta *delta, Oid relid)
+{
+	for (int i = 1; i <= delta->ninputs; i++)
+		if (delta->inputs[i] == relid)
+			return i;
+	return 0;
+}
+
+static ChangeShape *
+make_shape(Oid relid, int number, int ncolumns, const AttrNumber *attnums)
+{
+	ChangeShape *shape = palloc0(sizeof(ChangeShape));
+
+	shape->relid = relid;
+	shape->number = number;
+	shape->ncolumns = ncolumns;
+	shape->attnums = palloc(sizeof(AttrNumber) * Max(ncolumns, 1));
+	shape->names = palloc(sizeof(char *) * Max(ncolumns, 1));
+	for (int i = 0; i < ncolumns; i++)
+	{
+		shape->attnums[i] = attnums[i];
+		shape->names[i] = psprintf("c%d", attnums[i]);
+	}
+	return shape;
+}
+
+/* The change set under the names that the statements use. */
+static TupleDesc
+input_desc(const PgtChangeSet *changes, const ChangeShape *shape)
+{
+	TupleDesc	desc = CreateTupleDescCopy(changes->desc);
+
+	namestrcpy(&TupleDescAttr(desc, 0)->attname, PGT_WEIGHT_COLUMN);
+	for (int i = 0; i < shape->ncolumns; i++)
+		namestrcpy(&TupleDescAttr(desc, i + 1)->attname, shape->names[i]);
+	return desc;
+}
+
+static void
+collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *input, Inputs *result)
+{
+	ListCell   *lc;
+
+	result->inputs = palloc0(sizeof(PgtInput) * (list_length(input->changes) + 1));
+	foreach(lc, input->changes)
+	{
+		PgtChangeSet *changes = lfirst(lc);
+		int			number = input_number(delta, changes->relid);
+		ChangeShape *shape;
+		PgtInput   *in;
+
+		if (changes->nrows == 0 || number == 0 ||
+			!list_member_oid(stage->inputs, changes->relid))
+			continue;
+		if (number >= 64)
+			elog(ERROR, "a stream table over more than 63 tables is not supported");
+		shape = make_shape(changes->relid, number, changes->ncolumns, changes->attnums);
+		in = &result->inputs[result->ninputs++];
+		in->name = psprintf("pgt_delta_%d", number);
+		in->desc = input_desc(changes, shape);
+		in->rows = changes->rows;
+		result->emit.shapes = lappend(result->emit.shapes, shape);
+		result->changed |= UINT64CONST(1) << number;
+		for (int i = 0; i < shape->ncolumns; i++)
+			result->shape = result->shape * 1000003 + shape->attnums[i] + number * 7919;
+		result->nrows += changes->nrows;
+	}
+}
+
+static void
+add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Inputs *result)
+{
+	PgtInput   *in;
+
+	if (result->inputs == NULL)
+		result->inputs = palloc0(sizeof(PgtInput));
+	in = &result->inputs[result->ninputs++];
+	in->name = "pgt_keys";
+	in->desc = emit_key_desc(stage);
+	in->rows = rows;
+	result->nrows += keys->nrows;
+}
+
+/* ---- Running ---- */
+
+/* Rights of the owner, unless the caller already runs with them. */
+static bool
+become_owner(PgtDelta *delta, PgtSecurity *saved)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	if (user == delta->owner && (context & SECURITY_RESTRICTED_OPERATION) != 0)
+		return false;
+	*saved = pgt_security_become(delta->owner);
+	return true;
+}
+
+static PgtDeltaRows *
+make_rows(void)
+{
+	PgtDeltaRows *rows = palloc0(sizeof(PgtDeltaRows));
+
+	rows->rows = tuplestore_begin_heap(true, false, work_mem);
+	return rows;
+}
+
+static void
+run_plan(PgtPlan *plan, Inputs *inputs, Snapshot snapshot, PgtDeltaRows *result)
+{
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+
+	SetTuplestoreDestReceiverParams(dest, result->rows, CurrentMemoryContext, false, NULL, NULL);
+	if (result->desc == NULL)
+		result->desc = CreateTupleDescCopy(pgt_spi_plan_desc(plan));
+	result->nrows += pgt_spi_run(plan, inputs->inputs, inputs->ninputs, snapshot, dest);
+	dest->rDestroy(dest);
+}
+
+static PgtDeltaRows *
+run_statement(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *input)
+{
+	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
+	PgtDeltaRows *result = make_rows();
+	Inputs		inputs = {0};
+	PgtSecurity saved;
+	bool		changed = become_owner(delta, &saved);
+
+	collect_changes(delta, stage, input, &inputs);
+	run_plan(plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot, result);
+	if (changed)
+		pgt_security_restore(&saved);
+	return result;
+}
+
+/* A part of a key set whose nulls are in the same columns. */
+typedef struct KeyPart
+{
+	Bitmapset  *nulls;
+	Tuplestorestate *rows;
+	int64		nrows;
+} KeyPart;
+
+static List *
+split_keys(const PgtStage *stage, PgtDeltaRows *keys)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(keys->desc, &TTSOpsMinimalTuple);
+	List	   *parts = NIL;
+
+	tuplestore_rescan(keys->rows);
+	while (tuplestore_gettupleslot(keys->rows, true, false, slot))
+	{
+		Bitmapset  *nulls = NULL;
+		KeyPart    *part = NULL;
+		ListCell   *lc;
+
+		slot_getallattrs(slot);
+		for (int i = 0; i < keys->desc->natts; i++)
+			if (slot->tts_isnull[i])
+				nulls = bms_add_member(nulls, i + 1);
+		foreach(lc, parts)
+			if (bms_equal(((KeyPart *) lfirst(lc))->nulls, nulls))
+				part = lfirst(lc);
+		if (part == NULL)
+		{
+			part = palloc0(sizeof(KeyPart));
+			part->nulls = nulls;
+			part->rows = tuplestore_begin_heap(true, false, work_mem);
+			parts = lappend(parts, part);
+		}
+		tuplestore_puttupleslot(part->rows, slot);
+		part->nrows++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return parts;
+}
+
+static PgtDeltaRows *
+run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *input,
+			  PgtDeltaRows *keys)
+{
+	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
+	PgtDeltaRows *result = make_rows();
+	PgtSecurity saved;
+	bool		changed;
+	ListCell   *lc;
+
+	if (stage->identity == PGT_IDENTITY_SINGLE && purpose == PURPOSE_ROWS_OF_KEYS)
+		return pgt_delta_all(delta, stage_index, input);
+	changed = become_owner(delta, &saved);
+	if (stage->identity == PGT_IDENTITY_SINGLE)
+	{
+		Inputs		inputs = {0};
+
+		inputs.nrows = PG_INT32_MAX;	/* everything */
+		run_plan(plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot,
+				 result);
+	}
+	else
+		foreach(lc, split_keys(stage, keys))
+		{
+			KeyPart    *part = lfirst(lc);
+			Inputs		inputs = {0};
+
+			add_keys(stage, keys, part->rows, &inputs);
+			inputs.nrows = part->nrows;
+			run_plan(plan_get(delta, stage, purpose, &inputs, part->nulls), &inputs,
+					 input->snapshot, result);
+			tuplestore_end(part->rows);
+		}
+	if (changed)
+		pgt_security_restore(&saved);
+	return result;
+}
+
+PgtDeltaRows *
+pgt_delta_keys(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
+{
+	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
+
+	if (stage->identity == PGT_IDENTITY_SINGLE)
+	{
+		PgtDeltaRows *result = make_rows();
+
+		result->desc = CreateTemplateTupleDesc(0);
+		result->nrows = 1;
+		return result;
+	}
+	return run_statement(delta, stage_index, PURPOSE_KEYS, input);
+}
+
+PgtDeltaRows *
+pgt_delta_signed(PgtDelta *delta, int stage, PgtDeltaInput *input)
+{
+	return run_statement(delta, stage, PURPOSE_SIGNED, input);
+}
+
+PgtDeltaRows *
+pgt_delta_inputs(PgtDelta *delta, int stage, PgtDeltaInput *input)
+{
+	return run_statement(delta, stage, PURPOSE_INPUTS, input);
+}
+
+PgtDeltaRows *
+pgt_delta_rows_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input, PgtDeltaRows *keys)
+{
+	return run_with_keys(delta, stage, PURPOSE_ROWS_OF_KEYS, input, keys);
+}
+
+PgtDeltaRows *
+pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input, PgtDeltaRows *keys)
+{
+	return run_with_keys(delta, stage, PURPOSE_INPUTS_OF_KEYS, input, keys);
+}
+
+/* Everything anew: planned each time, with the server's own settings. */
+PgtDeltaRows *
+pgt_delta_all(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
+{
+	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
+	PgtDeltaRows *result = make_rows();
+	Inputs		inputs = {0};
+	PgtSecurity saved;
+	bool		changed = become_owner(delta, &saved);
+	int			level = NewGUCNestLevel();
+	PgtPlan    *plan;
+
+	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	plan = pgt_spi_prepare(emit_all(stage), NULL, 0, CURSOR_OPT_PARALLEL_OK);
+	run_plan(plan, &inputs, input->snapshot, result);
+	pgt_spi_free_plan(plan);
+	AtEOXact_GUC(false, level);
+	if (changed)
+		pgt_security_restore(&saved);
+	return result;
+}
+
+/* ---- Explaining ---- */
+
+static ChangeShape *
+shape_of_input(PgtDelta *delta, Oid relid)
+{
+	AttrNumber *attnums = palloc(sizeof(AttrNumber) * MaxHeapAttributeNumber);
+	int			ncolumns = 0;
+	ListCell   *lc;
+
+	foreach(lc, delta->definition->sources)
+	{
+		PgtSourceUse *source = lfirst(lc);
+		int			column = -1;
+
+		if (source->relid == relid)
+			while ((column = bms_next_member(source->columns, column)) >= 0)
+				attnums[ncolumns++] = column;
+	}
+	foreach(lc, delta->definition->stages)
+	{
+		PgtStage   *stage = lfirst(lc);
+
+		if (stage->relid == relid)
+			for (int i = 1; i <= list_length(tree_outputs(stage->query)); i++)
+				attnums[ncolumns++] = i;
+	}
+	return make_shape(relid, input_number(delta, relid), ncolumns, attnums);
+}
+
+/* Change sets of a statement of which every input changed, empty where none is given. */
+static void
+complete_changes(PgtDelta *delta, const PgtStage *stage, PgtDeltaInput *input)
+{
+	ListCell   *lc;
+
+	foreach(lc, stage->inputs)
+	{
+		ChangeShape *shape = shape_of_input(delta, lfirst_oid(lc));
+		PgtChangeSet *changes;
+		Relation	relation;
+		bool		found = false;
+		ListCell   *ln;
+
+		foreach(ln, input->changes)
+			found = found || ((PgtChangeSet *) lfirst(ln))->relid == lfirst_oid(lc);
+		if (found)
+			continue;
+		relation = relation_open(lfirst_oid(lc), AccessShareLock);
+		changes = palloc0(sizeof(PgtChangeSet));
+		changes->relid = lfirst_oid(lc);
+		changes->ncolumns = shape->ncolumns;
+		changes->attnums = shape->attnums;
+		changes->desc = CreateTemplateTupleDesc(shape->ncolumns + 1);
+		TupleDescInitEntry(changes->desc, 1, PGT_WEIGHT_COLUMN, INT4OID, -1, 0);
+		for (int i = 0; i < shape->ncolumns; i++)
+			TupleDescCopyEntry(changes->desc, i + 2, RelationGetDescr(relation),
+							   shape->attnums[i]);
+		changes->rows = tuplestore_begin_heap(true, false, work_mem);
+		changes->nrows = 1;		/* so that it counts as changed */
+		input->changes = lappend(input->changes, changes);
+		relation_close(relation, AccessShareLock);
+	}
+}
+
+static PgtDeltaText *
+explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDeltaInput *input,
+				  bool analyze)
+{
+	PgtDeltaText *text = palloc0(sizeof(PgtDeltaText));
+	Inputs		inputs = {0};
+	PgtPlan    *plan;
+
+	complete_changes(delta, stage, input);
+	if (purpose == PURPOSE_ROWS_OF_KEYS)
+	{
+		PgtDeltaRows keys = {NULL, NULL, 1};
+
+		if (stage->identity != PGT_IDENTITY_SINGLE)
+			add_keys(stage, &keys, tuplestore_begin_heap(true, false, work_mem), &inputs);
+	}
+	else
+		collect_changes(delta, stage, input, &inputs);
+	text->stage = stage->number;
+	text->purpose = purpose_names[purpose];
+	text->sql = plan_emit(stage, purpose, &inputs.emit, NULL);
+	plan = plan_statement(text->sql, &inputs,
+						  purpose != PURPOSE_ROWS_OF_KEYS || emit_is_ordered(stage));
+	text->plan = pgt_spi_explain(plan, inputs.inputs, inputs.ninputs, input->snapshot, analyze);
+	pgt_spi_free_plan(plan);
+	return text;
+}
+
+static PgtDeltaText *
+explain_full(const PgtStage *stage, Snapshot snapshot, bool analyze)
+{
+	PgtDeltaText *text = palloc0(sizeof(PgtDeltaText));
+	PgtPlan    *plan;
+
+	text->stage = stage->number;
+	text->purpose = "full";
+	text->sql = emit_all(stage);
+	plan = pgt_spi_prepare(text->sql, NULL, 0, 0);
+	text->plan = pgt_spi_explain(plan, NULL, 0, snapshot, analyze);
+	pgt_spi_free_plan(plan);
+	return text;
+}
+
+List *
+pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze)
+{
+	List	   *texts = NIL;
+	PgtSecurity saved;
+	bool		changed = become_owner(delta, &saved);
+	ListCell   *lc;
+
+	foreach(lc, delta->definition->stages)
+	{
+		const PgtStage *stage = lfirst(lc);
+
+		switch (stage->technique)
+		{
+			case PGT_TECHNIQUE_LINEAR:
+				texts = lappend(texts, explain_statement(delta, stage, PURPOSE_SIGNED, input,
+														 analyze));
+				break;
+			case PGT_TECHNIQUE_AGGREGATE:
+				texts = lappend(texts, explain_statement(delta, stage, PURPOSE_INPUTS, input,
+														 analyze));
+				break;
+			case PGT_TECHNIQUE_AKR:
+				if (stage->identity != PGT_IDENTITY_SINGLE)
+					texts = lappend(texts, explain_statement(delta, stage, PURPOSE_KEYS, input,
+															 analyze));
+				texts = lappend(texts, explain_statement(delta, stage, PURPOSE_ROWS_OF_KEYS,
+														 input, analyze));
+				break;
+			case PGT_TECHNIQUE_FULL:
+				texts = lappend(texts, explain_full(stage, input->snapshot, analyze));
+				break;
+		}
+	}
+	if (changed)
+		pgt_security_restore(&saved);
+	return texts;
+}
