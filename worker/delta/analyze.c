@@ -28,9 +28,9 @@ query_of_view(Oid view_relid)
 static void
 choose_technique(PgtStage *stage)
 {
-	if (stage_is_group(stage->query))
+	if (pgt_stage_is_group(stage->query))
 	{
-		stage->reason = group_describe(stage);
+		stage->reason = pgt_group_describe(stage);
 		stage->technique = stage->reason == NULL ? PGT_TECHNIQUE_AGGREGATE : PGT_TECHNIQUE_AKR;
 	}
 	else if (stage->query->distinctClause != NIL)
@@ -38,7 +38,7 @@ choose_technique(PgtStage *stage)
 		stage->technique = PGT_TECHNIQUE_AKR;
 		stage->reason = "distinct rows are recomputed";
 	}
-	else if (tree_has_outer_join(stage->query))
+	else if (pgt_tree_has_outer_join(stage->query))
 	{
 		stage->technique = PGT_TECHNIQUE_AKR;
 		stage->reason = "rows of outer joins are recomputed";
@@ -61,9 +61,9 @@ has_simple_rows(Query *query)
 	foreach(lc, query->groupClause)
 		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
 			return false;
-	foreach(lc, tree_rtindexes((Node *) query->jointree))
+	foreach(lc, pgt_tree_rtindexes((Node *) query->jointree))
 		if (rt_fetch(lfirst_int(lc), query->rtable)->rtekind != RTE_RELATION)
-			return stage_is_group(query);
+			return pgt_stage_is_group(query);
 	return true;
 }
 
@@ -79,8 +79,8 @@ make_full(PgtDefinition *definition, Query *original, Query *normalized)
 	definition->constraints = NIL;
 	if (has_simple_rows(normalized))
 	{
-		tree_number_leaves(normalized);
-		if (key_find_identity(stage, definition) != NULL || stage->identity == PGT_IDENTITY_SINGLE)
+		pgt_tree_number_leaves(normalized);
+		if (pgt_key_find_identity(stage, definition) != NULL || stage->identity == PGT_IDENTITY_SINGLE)
 		{
 			stage->identity = PGT_IDENTITY_ROW;
 			stage->nkeys = 0;
@@ -104,11 +104,11 @@ describe_stages(PgtDefinition *definition)
 		PgtStage   *stage = lfirst(lc);
 		const char *reason;
 
-		tree_number_leaves(stage->query);
-		reason = key_find_identity(stage, definition);
+		pgt_tree_number_leaves(stage->query);
+		reason = pgt_key_find_identity(stage, definition);
 		if (reason != NULL)
 		{
-			support_add(definition, "identity of rows", NULL, reason, -1);
+			pgt_support_add(definition, "identity of rows", NULL, reason, -1);
 			return;
 		}
 		choose_technique(stage);
@@ -123,12 +123,12 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 	Query	   *normalized;
 
 	definition->query = query != NULL ? query : query_of_view(view_relid);
-	support_check_refused(definition->query);
-	normalized = normalize_query(definition->query);
-	definition->sources = support_collect_sources(definition->query, normalized);
-	if (support_check(normalized, definition, owner))
+	pgt_support_check_refused(definition->query);
+	normalized = pgt_normalize_query(definition->query);
+	definition->sources = pgt_support_collect_sources(definition->query, normalized);
+	if (pgt_support_check(normalized, definition, owner))
 	{
-		stage_cut(definition, copyObject(normalized));
+		pgt_stage_cut(definition, copyObject(normalized));
 		describe_stages(definition);
 	}
 	if (definition->full_reason != NULL)
@@ -139,5 +139,5 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 void
 pgt_delta_check_query(Query *query)
 {
-	support_check_refused(query);
+	pgt_support_check_refused(query);
 }

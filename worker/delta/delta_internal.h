@@ -45,74 +45,74 @@ typedef struct EmitContext
 } EmitContext;
 
 /* tree.c: surgery on Query trees */
-extern List *tree_leaves(Query *query); /* RangeTblEntry *, by leaf number */
-extern void tree_number_leaves(Query *query);
-extern int	tree_leaf(const RangeTblEntry *rte);
-extern bool tree_is_union_all(const Query *query);
-extern Query *tree_wrap(Query *subquery);
-extern List *tree_union_arms(Query *query); /* Query *, columns coerced to the union's types */
-extern List *tree_arm_rtindexes(const Query *query);
-extern List *tree_outputs(Query *query);	/* non-junk TargetEntry */
-extern void tree_drop_junk(Query *query);
-extern Node *tree_null_vars(Node *node, const Bitmapset *rtindexes);
-extern void tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context);
-extern void tree_name_input(RangeTblEntry *rte, const char *name, List *colnames);
-extern void tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right);
-extern Node *tree_join(Query *query, Node *left, int rtindex, Node *quals);
-extern bool tree_has_outer_join(const Query *query);
-extern void tree_flatten_inner(Node *node, List **rtindexes, List **quals);
-extern Query *tree_select(Query *source, List *target_list);
-extern ChangeShape *tree_find_shape(EmitContext *context, Oid relid);
-extern char *tree_deparse(Query *query);
-extern char *tree_ctes(EmitContext *context);	/* "WITH ... " or "" */
-extern List *tree_rtindexes(const Node *jointree);
+extern List *pgt_tree_leaves(Query *query); /* RangeTblEntry *, by leaf number */
+extern void pgt_tree_number_leaves(Query *query);
+extern int	pgt_tree_leaf(const RangeTblEntry *rte);
+extern bool pgt_tree_is_union_all(const Query *query);
+extern Query *pgt_tree_wrap(Query *subquery);
+extern List *pgt_tree_union_arms(Query *query); /* Query *, columns coerced to the union's types */
+extern List *pgt_tree_arm_rtindexes(const Query *query);
+extern List *pgt_tree_outputs(Query *query);	/* non-junk TargetEntry */
+extern void pgt_tree_drop_junk(Query *query);
+extern Node *pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes);
+extern void pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context);
+extern void pgt_tree_name_input(RangeTblEntry *rte, const char *name, List *colnames);
+extern void pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right);
+extern Node *pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals);
+extern bool pgt_tree_has_outer_join(const Query *query);
+extern void pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals);
+extern Query *pgt_tree_select(Query *source, List *target_list);
+extern ChangeShape *pgt_tree_find_shape(EmitContext *context, Oid relid);
+extern char *pgt_tree_deparse(Query *query);
+extern char *pgt_tree_ctes(EmitContext *context);	/* "WITH ... " or "" */
+extern List *pgt_tree_rtindexes(const Node *jointree);
 
 /* normalize.c: one form for what can be written in several ways */
-extern Query *normalize_query(Query *query);
+extern Query *pgt_normalize_query(Query *query);
 
 /* support.c: what can be maintained, with the reason why not */
-extern void support_check_refused(Query *query);
-extern bool support_check(Query *query, PgtDefinition *definition, Oid owner);
-extern void support_add(PgtDefinition *definition, const char *construct, const char *technique,
+extern void pgt_support_check_refused(Query *query);
+extern bool pgt_support_check(Query *query, PgtDefinition *definition, Oid owner);
+extern void pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,
 						const char *reason, int position);
-extern List *support_collect_sources(Query *original, Query *normalized);
+extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 
 /* key.c: identity of a stage's rows */
-extern const char *key_find_identity(PgtStage *stage, PgtDefinition *definition);
-extern bool key_column_equality(Oid type, Oid *operator);
+extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
+extern bool pgt_key_column_equality(Oid type, Oid *operator);
 
 /* group.c: aggregate stages */
-extern const char *group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
-extern Query *group_input_query(const PgtStage *stage);
+extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
+extern Query *pgt_group_input_query(const PgtStage *stage);
 
 /* stage.c: cutting and storing */
-extern void stage_cut(PgtDefinition *definition, Query *query);
-extern bool stage_is_group(const Query *query);
-extern int	stage_of_entry(const RangeTblEntry *rte);	/* number of the stage it reads, or 0 */
-extern char *stage_table_name(int64 pgt_id, int number);
-extern char *stage_state_name(int64 pgt_id, int number);
-extern void stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
+extern void pgt_stage_cut(PgtDefinition *definition, Query *query);
+extern bool pgt_stage_is_group(const Query *query);
+extern int	pgt_stage_of_entry(const RangeTblEntry *rte);	/* number of the stage it reads, or 0 */
+extern char *pgt_stage_table_name(int64 pgt_id, int number);
+extern char *pgt_stage_state_name(int64 pgt_id, int number);
+extern void pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
 
 /* order.c: join order */
-extern Node *order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest);
+extern Node *pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest);
 
 /* term.c: signed terms */
-extern List *term_queries(Query *query, EmitContext *context, List **signs);
+extern List *pgt_term_queries(Query *query, EmitContext *context, List **signs);
 
 /* fragment.c: affected keys */
-extern List *fragment_queries(Query *query, List *key_exprs, EmitContext *context);
-extern int	fragment_limit(void);
+extern List *pgt_fragment_queries(Query *query, List *key_exprs, EmitContext *context);
+extern int	pgt_fragment_limit(void);
 
 /* emit.c: SQL text of each purpose */
-extern char *emit_keys(const PgtStage *stage, EmitContext *context);
-extern char *emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
-extern bool emit_is_ordered(const PgtStage *stage); /* is the join order of rows_of_keys fixed */
-extern char *emit_signed(const PgtStage *stage, EmitContext *context);
-extern char *emit_inputs(const PgtStage *stage, EmitContext *context);
-extern char *emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
-extern char *emit_all(const PgtStage *stage);
-extern int	emit_nkeys(const PgtStage *stage);	/* columns of the key rows */
-extern TupleDesc emit_key_desc(const PgtStage *stage);
+extern char *pgt_emit_keys(const PgtStage *stage, EmitContext *context);
+extern char *pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
+extern bool pgt_emit_is_ordered(const PgtStage *stage); /* is the join order of rows_of_keys fixed */
+extern char *pgt_emit_signed(const PgtStage *stage, EmitContext *context);
+extern char *pgt_emit_inputs(const PgtStage *stage, EmitContext *context);
+extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
+extern char *pgt_emit_all(const PgtStage *stage);
+extern int	pgt_emit_nkeys(const PgtStage *stage);	/* columns of the key rows */
+extern TupleDesc pgt_emit_key_desc(const PgtStage *stage);
 
 /* plan.c: definitions and kept statements; run.c runs them */
 typedef enum Purpose
@@ -150,10 +150,10 @@ typedef struct Inputs
 	double		nrows;
 } Inputs;
 
-extern char *plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
+extern char *pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
 					   const Bitmapset *nulls);
-extern PgtPlan *plan_statement(const char *sql, Inputs *inputs, bool ordered);
-extern PgtPlan *plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
+extern PgtPlan *pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered);
+extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
 						 const Bitmapset *nulls);
 
 #endif							/* DELTA_INTERNAL_H */

@@ -22,7 +22,7 @@
 #define KEYS_INPUT "pgt_keys"
 
 int
-emit_nkeys(const PgtStage *stage)
+pgt_emit_nkeys(const PgtStage *stage)
 {
 	switch (stage->identity)
 	{
@@ -31,7 +31,7 @@ emit_nkeys(const PgtStage *stage)
 		case PGT_IDENTITY_KEY:
 			return stage->nkeys;
 		default:
-			return list_length(tree_outputs(stage->query));
+			return list_length(pgt_tree_outputs(stage->query));
 	}
 }
 
@@ -39,7 +39,7 @@ emit_nkeys(const PgtStage *stage)
 static List *
 key_entries(const PgtStage *stage)
 {
-	List	   *outputs = tree_outputs(stage->query);
+	List	   *outputs = pgt_tree_outputs(stage->query);
 	List	   *keys = NIL;
 
 	if (stage->identity == PGT_IDENTITY_ROW)
@@ -51,7 +51,7 @@ key_entries(const PgtStage *stage)
 
 /* Columns k1.. of a key set. */
 TupleDesc
-emit_key_desc(const PgtStage *stage)
+pgt_emit_key_desc(const PgtStage *stage)
 {
 	List	   *keys = key_entries(stage);
 	TupleDesc	desc = CreateTemplateTupleDesc(list_length(keys));
@@ -79,7 +79,7 @@ append_columns(StringInfo sql, const char *prefix, int ncolumns)
 }
 
 char *
-emit_keys(const PgtStage *stage, EmitContext *context)
+pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 {
 	List	   *entries = key_entries(stage);
 	bool		distinct = stage->identity == PGT_IDENTITY_KEY;
@@ -90,11 +90,11 @@ emit_keys(const PgtStage *stage, EmitContext *context)
 	ListCell   *lc;
 
 	initStringInfo(&body);
-	foreach(lc, fragment_queries(stage->query, entries, context))
+	foreach(lc, pgt_fragment_queries(stage->query, entries, context))
 		appendStringInfo(&body, "%s%s", body.len > 0 ? " UNION ALL " : "",
-						 tree_deparse(lfirst(lc)));
+						 pgt_tree_deparse(lfirst(lc)));
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "%sSELECT %s", tree_ctes(context), distinct ? "DISTINCT " : "");
+	appendStringInfo(&sql, "%sSELECT %s", pgt_tree_ctes(context), distinct ? "DISTINCT " : "");
 	foreach(lc, entries)
 	{
 		Oid			collation = exprCollation((Node *) lfirst_node(TargetEntry, lc)->expr);
@@ -146,7 +146,7 @@ key_equality(const PgtStage *stage, int index, Node *key, Oid *operator, Oid *co
 		return;
 	}
 	*collation = exprCollation(key);
-	if (!key_column_equality(exprType(key), operator))
+	if (!pgt_key_column_equality(exprType(key), operator))
 		*operator = InvalidOid;
 }
 
@@ -181,17 +181,17 @@ restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmaps
 										   collation, rtindex, number));
 	}
 	rte->inFromCl = true;
-	tree_name_input(rte, by_name ? KEYS_INPUT : "pgt_keyset", names);
+	pgt_tree_name_input(rte, by_name ? KEYS_INPUT : "pgt_keyset", names);
 
-	if (!tree_has_outer_join(query))
+	if (!pgt_tree_has_outer_join(query))
 	{
 		List	   *rtindexes = NIL;
 		List	   *quals = NIL;
 		List	   *rest;
 		Node	   *tree;
 
-		tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
-		tree = order_joins(query, lcons_int(rtindex, rtindexes), list_concat(quals, conditions),
+		pgt_tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
+		tree = pgt_order_joins(query, lcons_int(rtindex, rtindexes), list_concat(quals, conditions),
 						   rtindex, &rest);
 		query->jointree = makeFromExpr(list_make1(tree),
 									   rest == NIL ? NULL : (Node *) make_ands_explicit(rest));
@@ -207,9 +207,9 @@ restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmaps
 }
 
 bool
-emit_is_ordered(const PgtStage *stage)
+pgt_emit_is_ordered(const PgtStage *stage)
 {
-	return !tree_has_outer_join(stage->query);
+	return !pgt_tree_has_outer_join(stage->query);
 }
 
 /*
@@ -248,7 +248,7 @@ distinct_keyset(const PgtStage *stage, List *entries)
 }
 
 char *
-emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
+pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 {
 	Query	   *query = copyObject(stage->query);
 	bool		by_name = stage->identity == PGT_IDENTITY_KEY;
@@ -257,23 +257,23 @@ emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 	ListCell   *lc;
 
 	if (stage->identity == PGT_IDENTITY_SINGLE)
-		return emit_all(stage);
+		return pgt_emit_all(stage);
 	initStringInfo(&sql);
 	if (!by_name)
 		appendStringInfoString(&sql, distinct_keyset(stage, key_entries(stage)));
-	arms = query->setOperations != NULL ? tree_union_arms(query) : list_make1(query);
+	arms = query->setOperations != NULL ? pgt_tree_union_arms(query) : list_make1(query);
 	foreach(lc, arms)
 	{
 		Query	   *arm = lfirst(lc);
 		List	   *entries = key_entries(stage);
 
 		if (query->setOperations != NULL)
-			entries = tree_outputs(arm);
+			entries = pgt_tree_outputs(arm);
 		else
 			arm->sortClause = NIL;
 		restrict_query(arm, stage, copyObject(entries), null_keys, by_name);
 		appendStringInfo(&sql, "%s%s", lc != list_head(arms) ? " UNION ALL " : "",
-						 tree_deparse(arm));
+						 pgt_tree_deparse(arm));
 	}
 	return sql.data;
 }
@@ -282,9 +282,9 @@ emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 static char *
 emit_terms(Query *query, EmitContext *context)
 {
-	int			ncolumns = list_length(tree_outputs(query));
+	int			ncolumns = list_length(pgt_tree_outputs(query));
 	List	   *signs;
-	List	   *terms = term_queries(query, context, &signs);
+	List	   *terms = pgt_term_queries(query, context, &signs);
 	StringInfoData body;
 	ListCell   *lc;
 	ListCell   *ls;
@@ -295,30 +295,30 @@ emit_terms(Query *query, EmitContext *context)
 		appendStringInfo(&body, "%sSELECT %spgt_w%s", body.len > 0 ? " UNION ALL " : "",
 						 lfirst_int(ls) < 0 ? "-" : "", ncolumns > 0 ? ", " : "");
 		append_columns(&body, "c", ncolumns);
-		appendStringInfo(&body, " FROM (%s) t(", tree_deparse(lfirst(lc)));
+		appendStringInfo(&body, " FROM (%s) t(", pgt_tree_deparse(lfirst(lc)));
 		append_columns(&body, "c", ncolumns);
 		appendStringInfo(&body, "%spgt_w)", ncolumns > 0 ? ", " : "");
 	}
-	return psprintf("%s%s", tree_ctes(context), body.data);
+	return psprintf("%s%s", pgt_tree_ctes(context), body.data);
 }
 
 char *
-emit_signed(const PgtStage *stage, EmitContext *context)
+pgt_emit_signed(const PgtStage *stage, EmitContext *context)
 {
 	return emit_terms(stage->query, context);
 }
 
 char *
-emit_inputs(const PgtStage *stage, EmitContext *context)
+pgt_emit_inputs(const PgtStage *stage, EmitContext *context)
 {
-	return emit_terms(group_input_query(stage), context);
+	return emit_terms(pgt_group_input_query(stage), context);
 }
 
 char *
-emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
+pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 {
-	Query	   *query = copyObject(group_input_query(stage));
-	List	   *outputs = tree_outputs(query);
+	Query	   *query = copyObject(pgt_group_input_query(stage));
+	List	   *outputs = pgt_tree_outputs(query);
 	int			ncolumns = list_length(outputs);
 	StringInfoData sql;
 
@@ -327,7 +327,7 @@ emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT 1 AS pgt_w%s", ncolumns > 0 ? ", " : "");
 	append_columns(&sql, "c", ncolumns);
-	appendStringInfo(&sql, " FROM (%s) t", tree_deparse(query));
+	appendStringInfo(&sql, " FROM (%s) t", pgt_tree_deparse(query));
 	if (ncolumns > 0)
 	{
 		appendStringInfoChar(&sql, '(');
@@ -338,7 +338,7 @@ emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 }
 
 char *
-emit_all(const PgtStage *stage)
+pgt_emit_all(const PgtStage *stage)
 {
-	return tree_deparse(stage->query);
+	return pgt_tree_deparse(stage->query);
 }

@@ -55,7 +55,7 @@ static List *fragments_of_node(Node *node, FragmentContext *context, bool touche
 static List *queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched);
 
 int
-fragment_limit(void)
+pgt_fragment_limit(void)
 {
 	return MAX_FRAGMENTS;
 }
@@ -85,7 +85,7 @@ entries_below(Node *node)
 	Bitmapset  *set = NULL;
 	ListCell   *lc;
 
-	foreach(lc, tree_rtindexes(node))
+	foreach(lc, pgt_tree_rtindexes(node))
 		set = bms_add_member(set, lfirst_int(lc));
 	return set;
 }
@@ -116,7 +116,7 @@ add_quals(Fragment *fragment, List *quals)
 
 	foreach(lc, quals)
 	{
-		Node	   *qual = tree_null_vars(lfirst(lc), fragment->absent);
+		Node	   *qual = pgt_tree_null_vars(lfirst(lc), fragment->absent);
 
 		if (qual != lfirst(lc))
 			qual = eval_const_expressions(NULL, qual);
@@ -163,15 +163,15 @@ subtree_has_leaf(Node *node, FragmentContext *context)
 	ListCell   *lc;
 	ListCell   *ll;
 
-	foreach(lc, tree_rtindexes(node))
+	foreach(lc, pgt_tree_rtindexes(node))
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), context->query->rtable);
 
-		if (rte->rtekind == RTE_RELATION && tree_leaf(rte) == context->leaf)
+		if (rte->rtekind == RTE_RELATION && pgt_tree_leaf(rte) == context->leaf)
 			return true;
 		if (rte->rtekind == RTE_SUBQUERY)
-			foreach(ll, tree_leaves(rte->subquery))
-				if (tree_leaf(lfirst(ll)) == context->leaf)
+			foreach(ll, pgt_tree_leaves(rte->subquery))
+				if (pgt_tree_leaf(lfirst(ll)) == context->leaf)
 					return true;
 	}
 	return false;
@@ -186,7 +186,7 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 
 	if (rte->rtekind == RTE_SUBQUERY)
 	{
-		foreach(lc, queries_of(rte->subquery, tree_outputs(rte->subquery), context->emit,
+		foreach(lc, queries_of(rte->subquery, pgt_tree_outputs(rte->subquery), context->emit,
 							   context->leaf, touched))
 		{
 			Entry	   *entry = palloc0(sizeof(Entry));
@@ -204,7 +204,7 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 		entry->rtindex = rtindex;
 		if (rte->rtekind == RTE_RELATION)
 			entry->state = touched ? LEAF_DELTA :
-				tree_find_shape(context->emit, rte->relid) != NULL ? LEAF_EVER : LEAF_NEW;
+				pgt_tree_find_shape(context->emit, rte->relid) != NULL ? LEAF_EVER : LEAF_NEW;
 		entry->delta = touched;
 		result = list_make1(make_fragment(entry));
 	}
@@ -283,7 +283,7 @@ fragments_of_node(Node *node, FragmentContext *context, bool touched)
 static Query *
 build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 {
-	Query	   *query = tree_select(copyObject(source), NIL);
+	Query	   *query = pgt_tree_select(copyObject(source), NIL);
 	List	   *rtindexes = NIL;
 	List	   *quals = copyObject(fragment->quals);
 	List	   *rest = NIL;
@@ -297,12 +297,12 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 
 		query->targetList =
 			lappend(query->targetList,
-					makeTargetEntry((Expr *) copyObject(tree_null_vars((Node *) tle->expr,
+					makeTargetEntry((Expr *) copyObject(pgt_tree_null_vars((Node *) tle->expr,
 																	   fragment->absent)),
 									list_length(query->targetList) + 1,
 									tle->resname != NULL ? pstrdup(tle->resname) : NULL, false));
 	}
-	query = tree_select(query, query->targetList);
+	query = pgt_tree_select(query, query->targetList);
 	query->jointree = makeFromExpr(NIL, (Node *) quals);
 	foreach(lc, fragment->entries)
 	{
@@ -314,10 +314,10 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 		if (entry->subquery != NULL)
 			rt_fetch(entry->rtindex, query->rtable)->subquery = entry->subquery;
 		else
-			tree_use_state(query, entry->rtindex, entry->state, emit);
+			pgt_tree_use_state(query, entry->rtindex, entry->state, emit);
 	}
 	if (rtindexes != NIL)
-		tree = order_joins(query, rtindexes, quals, first, &rest);
+		tree = pgt_order_joins(query, rtindexes, quals, first, &rest);
 	else
 		rest = quals;
 	query->jointree = makeFromExpr(tree != NULL ? list_make1(tree) : NIL,
@@ -355,7 +355,7 @@ is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
 	{
 		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
 
-		if (!equal(tree_null_vars(expr, wide->absent), tree_null_vars(expr, narrow->absent)))
+		if (!equal(pgt_tree_null_vars(expr, wide->absent), pgt_tree_null_vars(expr, narrow->absent)))
 			return false;
 	}
 	return true;
@@ -400,16 +400,16 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 	check_stack_depth();
 	if (query->setOperations != NULL)
 	{
-		foreach(lc, tree_union_arms(query))
+		foreach(lc, pgt_tree_union_arms(query))
 		{
 			Query	   *arm = lfirst(lc);
 			bool		here = false;
 			ListCell   *ll;
 
-			foreach(ll, tree_leaves(arm))
-				here = here || tree_leaf(lfirst(ll)) == leaf;
+			foreach(ll, pgt_tree_leaves(arm))
+				here = here || pgt_tree_leaf(lfirst(ll)) == leaf;
 			if (!touched || here)
-				result = list_concat(result, queries_of(arm, tree_outputs(arm), emit, leaf,
+				result = list_concat(result, queries_of(arm, pgt_tree_outputs(arm), emit, leaf,
 														touched));
 		}
 		return result;
@@ -423,17 +423,17 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 
 /* Queries for the keys that any changed leaf can touch; keys are target entries. */
 List *
-fragment_queries(Query *query, List *keys, EmitContext *emit)
+pgt_fragment_queries(Query *query, List *keys, EmitContext *emit)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	foreach(lc, tree_leaves(query))
+	foreach(lc, pgt_tree_leaves(query))
 	{
 		RangeTblEntry *rte = lfirst(lc);
 
-		if (tree_find_shape(emit, rte->relid) != NULL)
-			result = list_concat(result, queries_of(query, keys, emit, tree_leaf(rte), true));
+		if (pgt_tree_find_shape(emit, rte->relid) != NULL)
+			result = list_concat(result, queries_of(query, keys, emit, pgt_tree_leaf(rte), true));
 	}
 	return result;
 }

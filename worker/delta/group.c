@@ -122,7 +122,7 @@ static List *
 collect(const PgtStage *stage, List **outputs, Node **having, bool *other_column)
 {
 	GroupContext context = {NIL, NIL, false};
-	List	   *entries = tree_outputs(stage->query);
+	List	   *entries = pgt_tree_outputs(stage->query);
 
 	for (int i = 0; i < stage->nkeys; i++)
 		context.keys = lappend(context.keys,
@@ -135,14 +135,14 @@ collect(const PgtStage *stage, List **outputs, Node **having, bool *other_column
 
 /* Fills in the aggregates of a stage; NULL, or the reason why it cannot be folded. */
 const char *
-group_describe(PgtStage *stage)
+pgt_group_describe(PgtStage *stage)
 {
 	bool		other_column;
 	List	   *aggrefs = collect(stage, &stage->outputs, &stage->having, &other_column);
 	int			next_input = 0;
 	ListCell   *lc;
 
-	if (tree_has_outer_join(stage->query))
+	if (pgt_tree_has_outer_join(stage->query))
 		return "groups over outer joins are recomputed";
 	if (other_column)
 		return "a column depends on the key only by a constraint";
@@ -163,13 +163,13 @@ group_describe(PgtStage *stage)
 
 /* SELECT keys, arguments and filters of the aggregates FROM ... WHERE ... */
 Query *
-group_input_query(const PgtStage *stage)
+pgt_group_input_query(const PgtStage *stage)
 {
 	List	   *outputs;
 	Node	   *having;
 	bool		other_column;
 	List	   *aggrefs = collect(stage, &outputs, &having, &other_column);
-	List	   *entries = tree_outputs(stage->query);
+	List	   *entries = pgt_tree_outputs(stage->query);
 	List	   *targets = NIL;
 	ListCell   *lc;
 
@@ -192,5 +192,5 @@ group_input_query(const PgtStage *stage)
 			targets = lappend(targets, makeTargetEntry(copyObject(aggref->aggfilter), 0, NULL,
 													   false));
 	}
-	return tree_select(copyObject(stage->query), targets);
+	return pgt_tree_select(copyObject(stage->query), targets);
 }

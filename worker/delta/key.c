@@ -71,7 +71,7 @@ typedef struct KeyContext
 
 /* Equality and a btree order, so that an index can hold the type. */
 bool
-key_column_equality(Oid type, Oid *operator)
+pgt_key_column_equality(Oid type, Oid *operator)
 {
 	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_HASH_PROC |
 											  TYPECACHE_BTREE_OPFAMILY);
@@ -105,10 +105,10 @@ resolve_column(Query *query, Node *expr)
 	var = (Var *) expr;
 	rte = rt_fetch(var->varno, query->rtable);
 	if (rte->rtekind == RTE_RELATION)
-		return (Column) {tree_leaf(rte), var->varattno};
+		return (Column) {pgt_tree_leaf(rte), var->varattno};
 	if (rte->rtekind == RTE_SUBQUERY && rte->subquery->setOperations == NULL)
 		return resolve_column(rte->subquery,
-							  (Node *) list_nth_node(TargetEntry, tree_outputs(rte->subquery),
+							  (Node *) list_nth_node(TargetEntry, pgt_tree_outputs(rte->subquery),
 													 var->varattno - 1)->expr);
 	return none;
 }
@@ -217,7 +217,7 @@ static List *
 keys_of_stage(const PgtStage *stage)
 {
 	UniqueKey  *key = palloc0(sizeof(UniqueKey));
-	List	   *outputs = tree_outputs(stage->query);
+	List	   *outputs = pgt_tree_outputs(stage->query);
 
 	if (stage->identity == PGT_IDENTITY_ROW || stage->nkeys > INDEX_MAX_KEYS)
 		return NIL;
@@ -242,13 +242,13 @@ static void
 walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
-	int			stage = stage_of_entry(rte);
+	int			stage = pgt_stage_of_entry(rte);
 
 	if (rte->rtekind == RTE_RELATION)
 	{
 		Leaf	   *leaf = palloc0(sizeof(Leaf));
 
-		leaf->number = tree_leaf(rte);
+		leaf->number = pgt_tree_leaf(rte);
 		leaf->nullable = nullable;
 		/* Uniqueness in each child says nothing about the whole of an inheritance tree. */
 		if (stage > 0)
@@ -270,7 +270,7 @@ entries_of(Node *node)
 	Bitmapset  *set = NULL;
 	ListCell   *lc;
 
-	foreach(lc, tree_rtindexes(node))
+	foreach(lc, pgt_tree_rtindexes(node))
 		set = bms_add_member(set, lfirst_int(lc));
 	return set;
 }
@@ -372,7 +372,7 @@ find_output(KeyContext *context, PgtStage *stage, Column column)
 	ListCell   *lc;
 	ListCell   *le;
 
-	foreach(lc, tree_outputs(stage->query))
+	foreach(lc, pgt_tree_outputs(stage->query))
 	{
 		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
 		Column		shown = resolve_column(stage->query, expr);
@@ -485,7 +485,7 @@ find_joined_key(PgtStage *stage, PgtDefinition *definition)
 static const char *
 describe_keys(PgtStage *stage)
 {
-	List	   *outputs = tree_outputs(stage->query);
+	List	   *outputs = pgt_tree_outputs(stage->query);
 
 	for (int i = 0; i < stage->nkeys; i++)
 	{
@@ -495,7 +495,7 @@ describe_keys(PgtStage *stage)
 		if (!has_btree(type))
 			return psprintf("column \"%s\" of type %s has no btree order to identify its rows by",
 							tle->resname, format_type_be(type));
-		(void) key_column_equality(type, &stage->key_operators[i]);
+		(void) pgt_key_column_equality(type, &stage->key_operators[i]);
 		stage->key_collations[i] = exprCollation((Node *) tle->expr);
 	}
 	return NULL;
@@ -505,16 +505,16 @@ static void
 use_all_columns(PgtStage *stage)
 {
 	stage->nkeys = 0;
-	for (int i = 1; i <= list_length(tree_outputs(stage->query)); i++)
+	for (int i = 1; i <= list_length(pgt_tree_outputs(stage->query)); i++)
 		stage->keys[stage->nkeys++] = i;
 }
 
 /* Sets identity and keys; a reason if the rows cannot be identified at all. */
 const char *
-key_find_identity(PgtStage *stage, PgtDefinition *definition)
+pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition)
 {
 	Query	   *query = stage->query;
-	int			ncolumns = list_length(tree_outputs(query));
+	int			ncolumns = list_length(pgt_tree_outputs(query));
 	int			max_keys = Max(Max(ncolumns, list_length(query->groupClause)), INDEX_MAX_KEYS);
 	ListCell   *lc;
 
@@ -524,7 +524,7 @@ key_find_identity(PgtStage *stage, PgtDefinition *definition)
 	stage->nkeys = 0;
 	stage->keys_not_null = false;
 	stage->identity = PGT_IDENTITY_KEY;
-	if (stage_is_group(query))
+	if (pgt_stage_is_group(query))
 	{
 		foreach(lc, query->groupClause)
 			stage->keys[stage->nkeys++] =

@@ -83,7 +83,7 @@ rename_outputs(Query *query, List *names)
 		ln = lnext(names, ln);
 	}
 	if (query->setOperations != NULL)
-		rename_outputs(rt_fetch(linitial_int(tree_arm_rtindexes(query)), query->rtable)->subquery,
+		rename_outputs(rt_fetch(linitial_int(pgt_tree_arm_rtindexes(query)), query->rtable)->subquery,
 					   names);
 }
 
@@ -146,7 +146,7 @@ rebuild_joins(Query *query, Node *node)
 		join->usingClause = NIL;
 		join->join_using_alias = NULL;
 		join->alias = NULL;
-		tree_fill_join(query, rt_fetch(join->rtindex, query->rtable), join->larg, join->rarg);
+		pgt_tree_fill_join(query, rt_fetch(join->rtindex, query->rtable), join->larg, join->rarg);
 	}
 }
 
@@ -186,8 +186,8 @@ normalize_in_place(Query *query)
 	check_stack_depth();
 	inline_ctes(query);
 	flatten_joins(query);
-	foreach(lc, query->setOperations != NULL ? tree_arm_rtindexes(query) :
-			tree_rtindexes((Node *) query->jointree))
+	foreach(lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
+			pgt_tree_rtindexes((Node *) query->jointree))
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
@@ -206,7 +206,7 @@ normalize_in_place(Query *query)
 }
 
 Query *
-normalize_query(Query *query)
+pgt_normalize_query(Query *query)
 {
 	Query	   *result = copyObject(query);
 

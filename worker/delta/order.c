@@ -138,7 +138,7 @@ take_conditions(List **quals, Bitmapset *joined)
  * the first entry alone and those without columns, for WHERE.
  */
 Node *
-order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest)
+pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest)
 {
 	RangeTblRef *ref = makeNode(RangeTblRef);
 	List	   *waiting = list_copy(rtindexes);
@@ -171,7 +171,7 @@ order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest)
 		}
 		waiting = list_delete_int(waiting, best);
 		joined = bms_add_member(joined, best);
-		tree = tree_join(query, tree, best, take_conditions(&quals, joined));
+		tree = pgt_tree_join(query, tree, best, take_conditions(&quals, joined));
 	}
 	*rest = own != NULL ? lcons(own, quals) : quals;
 	return tree;

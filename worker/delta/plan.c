@@ -123,7 +123,7 @@ analyze_definition(PgtDelta *delta)
 
 	delta->stale = false;		/* an invalidation from here on counts again */
 	definition = pgt_delta_analyze(delta->view_relid, NULL);
-	stage_bind(definition, delta->pgt_id, delta->relid);
+	pgt_stage_bind(definition, delta->pgt_id, delta->relid);
 	delta->forced = is_forced();
 	foreach(lc, definition->stages)
 	{
@@ -280,7 +280,7 @@ reads_whole_table(Plan *plan, List *rtable)
 }
 
 PgtPlan *
-plan_statement(const char *sql, Inputs *inputs, bool ordered)
+pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 {
 	bool		large = inputs->nrows > SMALL_DELTA;
 	int			level = set_planner(large, ordered);
@@ -305,27 +305,27 @@ plan_statement(const char *sql, Inputs *inputs, bool ordered)
 }
 
 char *
-plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
+pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
 			   const Bitmapset *nulls)
 {
 	switch (purpose)
 	{
 		case PURPOSE_KEYS:
-			return emit_keys(stage, context);
+			return pgt_emit_keys(stage, context);
 		case PURPOSE_ROWS_OF_KEYS:
-			return emit_rows_of_keys(stage, nulls);
+			return pgt_emit_rows_of_keys(stage, nulls);
 		case PURPOSE_SIGNED:
-			return emit_signed(stage, context);
+			return pgt_emit_signed(stage, context);
 		case PURPOSE_INPUTS:
-			return emit_inputs(stage, context);
+			return pgt_emit_inputs(stage, context);
 		case PURPOSE_INPUTS_OF_KEYS:
-			return emit_inputs_of_keys(stage, nulls);
+			return pgt_emit_inputs_of_keys(stage, nulls);
 	}
 	return NULL;
 }
 
 PgtPlan *
-plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
+pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
 		 const Bitmapset *nulls)
 {
 	PlanKey		key;
@@ -350,7 +350,7 @@ plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs
 		entry->last_used = ++uses;
 		return entry->plan;
 	}
-	sql = plan_emit(stage, purpose, &inputs->emit, nulls);
+	sql = pgt_plan_emit(stage, purpose, &inputs->emit, nulls);
 	if (entry != NULL)
 	{
 		if (strcmp(entry->sql, sql) == 0)
@@ -363,8 +363,8 @@ plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs
 	}
 	evict_plan();
 	{
-		PgtPlan    *plan = plan_statement(sql, inputs,
-										  purpose != PURPOSE_ROWS_OF_KEYS || emit_is_ordered(stage));
+		PgtPlan    *plan = pgt_plan_statement(sql, inputs,
+										  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
 
 		entry = hash_search(plans, &key, HASH_ENTER, &found);
 		entry->plan = plan;

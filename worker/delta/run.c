@@ -105,7 +105,7 @@ add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Input
 		result->inputs = palloc0(sizeof(PgtInput));
 	in = &result->inputs[result->ninputs++];
 	in->name = "pgt_keys";
-	in->desc = emit_key_desc(stage);
+	in->desc = pgt_emit_key_desc(stage);
 	in->rows = rows;
 	result->nrows += keys->nrows;
 }
@@ -157,7 +157,7 @@ run_statement(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 	bool		changed = become_owner(delta, &saved);
 
 	collect_changes(delta, stage, input, &inputs);
-	run_plan(plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot, result);
+	run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot, result);
 	if (changed)
 		pgt_security_restore(&saved);
 	return result;
@@ -223,7 +223,7 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 		Inputs		inputs = {0};
 
 		inputs.nrows = PG_INT32_MAX;	/* everything */
-		run_plan(plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot,
+		run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot,
 				 result);
 	}
 	else
@@ -234,7 +234,7 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 
 			add_keys(stage, keys, part->rows, &inputs);
 			inputs.nrows = part->nrows;
-			run_plan(plan_get(delta, stage, purpose, &inputs, part->nulls), &inputs,
+			run_plan(pgt_plan_get(delta, stage, purpose, &inputs, part->nulls), &inputs,
 					 input->snapshot, result);
 			tuplestore_end(part->rows);
 		}
@@ -297,7 +297,7 @@ pgt_delta_all(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
 
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	plan = pgt_spi_prepare(emit_all(stage), NULL, 0, CURSOR_OPT_PARALLEL_OK);
+	plan = pgt_spi_prepare(pgt_emit_all(stage), NULL, 0, CURSOR_OPT_PARALLEL_OK);
 	run_plan(plan, &inputs, input->snapshot, result);
 	pgt_spi_free_plan(plan);
 	AtEOXact_GUC(false, level);
@@ -329,7 +329,7 @@ shape_of_input(PgtDelta *delta, Oid relid)
 		PgtStage   *stage = lfirst(lc);
 
 		if (stage->relid == relid)
-			for (int i = 1; i <= list_length(tree_outputs(stage->query)); i++)
+			for (int i = 1; i <= list_length(pgt_tree_outputs(stage->query)); i++)
 				attnums[ncolumns++] = i;
 	}
 	return make_shape(relid, input_number(delta, relid), ncolumns, attnums);
@@ -390,9 +390,9 @@ explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDe
 		collect_changes(delta, stage, input, &inputs);
 	text->stage = stage->number;
 	text->purpose = purpose_names[purpose];
-	text->sql = plan_emit(stage, purpose, &inputs.emit, NULL);
-	plan = plan_statement(text->sql, &inputs,
-						  purpose != PURPOSE_ROWS_OF_KEYS || emit_is_ordered(stage));
+	text->sql = pgt_plan_emit(stage, purpose, &inputs.emit, NULL);
+	plan = pgt_plan_statement(text->sql, &inputs,
+						  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
 	text->plan = pgt_spi_explain(plan, inputs.inputs, inputs.ninputs, input->snapshot, analyze);
 	pgt_spi_free_plan(plan);
 	return text;
@@ -406,7 +406,7 @@ explain_full(const PgtStage *stage, Snapshot snapshot, bool analyze)
 
 	text->stage = stage->number;
 	text->purpose = "full";
-	text->sql = emit_all(stage);
+	text->sql = pgt_emit_all(stage);
 	plan = pgt_spi_prepare(text->sql, NULL, 0, 0);
 	text->plan = pgt_spi_explain(plan, NULL, 0, snapshot, analyze);
 	pgt_spi_free_plan(plan);

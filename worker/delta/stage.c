@@ -33,14 +33,14 @@
 #define STAGE_MARK "pgt_stage"
 
 int
-stage_of_entry(const RangeTblEntry *rte)
+pgt_stage_of_entry(const RangeTblEntry *rte)
 {
 	return rte->rtekind == RTE_RELATION && rte->ctename != NULL &&
 		strcmp(rte->ctename, STAGE_MARK) == 0 ? (int) rte->relid : 0;
 }
 
 bool
-stage_is_group(const Query *query)
+pgt_stage_is_group(const Query *query)
 {
 	return query->hasAggs || query->groupClause != NIL || query->havingQual != NULL;
 }
@@ -48,7 +48,7 @@ stage_is_group(const Query *query)
 static bool
 is_closed(const Query *query)
 {
-	return stage_is_group(query) || query->distinctClause != NIL;
+	return pgt_stage_is_group(query) || query->distinctClause != NIL;
 }
 
 /* Shows every column, junk too, so that a query above can choose. */
@@ -76,12 +76,12 @@ static Query *
 split_distinct(Query *query)
 {
 	List	   *clauses = query->distinctClause;
-	List	   *outputs = copyObject(tree_outputs(query));
+	List	   *outputs = copyObject(pgt_tree_outputs(query));
 	Query	   *above;
 	ListCell   *lc;
 
 	query->distinctClause = NIL;
-	above = tree_wrap(show_all(query));
+	above = pgt_tree_wrap(show_all(query));
 	above->targetList = list_copy_head(above->targetList, list_length(outputs));
 	foreach(lc, above->targetList)
 	{
@@ -119,7 +119,7 @@ split_hidden_keys(Query *query)
 		shown = lappend_int(shown, foreach_current_index(lc));
 		names = lappend(names, tle->resname);
 	}
-	above = tree_wrap(show_all(query));
+	above = pgt_tree_wrap(show_all(query));
 	{
 		List	   *targets = NIL;
 		ListCell   *ln;
@@ -142,7 +142,7 @@ split_top(Query *query)
 {
 	ListCell   *lc;
 
-	if (!stage_is_group(query))
+	if (!pgt_stage_is_group(query))
 		return query;
 	if (query->distinctClause != NIL)
 		return split_distinct(query);
@@ -198,8 +198,8 @@ cut(PgtDefinition *definition, Query *query)
 	ListCell   *lc;
 
 	query = split_top(query);
-	rtindexes = query->setOperations != NULL ? tree_arm_rtindexes(query) :
-		tree_rtindexes((Node *) query->jointree);
+	rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
+		pgt_tree_rtindexes((Node *) query->jointree);
 	foreach(lc, rtindexes)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
@@ -212,10 +212,10 @@ cut(PgtDefinition *definition, Query *query)
 		if (query->setOperations != NULL)
 		{
 			/* An arm of a set operation stays a subquery. */
-			rte->subquery = tree_wrap(rte->subquery);
+			rte->subquery = pgt_tree_wrap(rte->subquery);
 			rte = linitial_node(RangeTblEntry, rte->subquery->rtable);
 		}
-		tree_drop_junk(rte->subquery);
+		pgt_tree_drop_junk(rte->subquery);
 		read_stage(rte, add_stage(definition, rte->subquery),
 				   list_length(rte->subquery->targetList));
 	}
@@ -223,13 +223,13 @@ cut(PgtDefinition *definition, Query *query)
 }
 
 void
-stage_cut(PgtDefinition *definition, Query *query)
+pgt_stage_cut(PgtDefinition *definition, Query *query)
 {
 	PgtStage   *last;
 
 	query = cut(definition, query);
 	if (!is_closed(query))
-		tree_drop_junk(query);
+		pgt_tree_drop_junk(query);
 	/* The last stage is the user's table, even if an equal one is below. */
 	last = palloc0(sizeof(PgtStage));
 	last->number = list_length(definition->stages) + 1;
@@ -238,20 +238,20 @@ stage_cut(PgtDefinition *definition, Query *query)
 }
 
 char *
-stage_table_name(int64 pgt_id, int number)
+pgt_stage_table_name(int64 pgt_id, int number)
 {
 	return psprintf("stage_" INT64_FORMAT "_%d", pgt_id, number);
 }
 
 char *
-stage_state_name(int64 pgt_id, int number)
+pgt_stage_state_name(int64 pgt_id, int number)
 {
 	return psprintf("state_" INT64_FORMAT "_%d", pgt_id, number);
 }
 
 /* Puts the oids of the stored tables in place of stage numbers, in place. */
 void
-stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
+pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 {
 	Oid			schema = pgt_extension_schema(PGT_STATE_SCHEMA);
 	ListCell   *lc;
@@ -263,15 +263,15 @@ stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 		bool		last = lnext(definition->stages, lc) == NULL;
 
 		stage->relid = last ? relid :
-			get_relname_relid(stage_table_name(pgt_id, stage->number), schema);
-		stage->state_relid = get_relname_relid(stage_state_name(pgt_id, stage->number), schema);
+			get_relname_relid(pgt_stage_table_name(pgt_id, stage->number), schema);
+		stage->state_relid = get_relname_relid(pgt_stage_state_name(pgt_id, stage->number), schema);
 		stage->inputs = NIL;
 		if (stage->technique == PGT_TECHNIQUE_FULL)
 			continue;
-		foreach(ll, tree_leaves(stage->query))
+		foreach(ll, pgt_tree_leaves(stage->query))
 		{
 			RangeTblEntry *rte = lfirst(ll);
-			int			number = stage_of_entry(rte);
+			int			number = pgt_stage_of_entry(rte);
 
 			if (number > 0)
 			{
@@ -287,14 +287,14 @@ static void
 create_stage_table(int64 pgt_id, const PgtStage *stage, const char *owner)
 {
 	char	   *name = pgt_sqltext_qualified(PGT_STATE_SCHEMA,
-											 stage_table_name(pgt_id, stage->number));
+											 pgt_stage_table_name(pgt_id, stage->number));
 	StringInfoData sql;
 	int			number = 0;
 	ListCell   *lc;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", name);
-	foreach(lc, tree_outputs(stage->query))
+	foreach(lc, pgt_tree_outputs(stage->query))
 	{
 		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
 
@@ -349,10 +349,10 @@ pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition)
 		if (lnext(definition->stages, lc) == NULL)
 			break;
 		create_stage_table(pgt_id, stage, owner);
-		hidden.objectId = get_relname_relid(stage_table_name(pgt_id, stage->number), schema);
+		hidden.objectId = get_relname_relid(pgt_stage_table_name(pgt_id, stage->number), schema);
 		recordDependencyOn(&hidden, &table, DEPENDENCY_AUTO);
 	}
 	pgt_security_restore(&saved);
 	depend_on_indexes(relid, definition->constraints);
-	stage_bind(definition, pgt_id, relid);
+	pgt_stage_bind(definition, pgt_id, relid);
 }

@@ -146,7 +146,7 @@ check_output_types(Query *query)
 {
 	ListCell   *lc;
 
-	foreach(lc, tree_outputs(query))
+	foreach(lc, pgt_tree_outputs(query))
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		Oid			type = exprType((Node *) tle->expr);
@@ -161,7 +161,7 @@ check_output_types(Query *query)
 }
 
 void
-support_check_refused(Query *query)
+pgt_support_check_refused(Query *query)
 {
 	VolatilityContext context;
 
@@ -180,7 +180,7 @@ support_check_refused(Query *query)
 /* ---- What is maintained ---- */
 
 void
-support_add(PgtDefinition *definition, const char *construct, const char *technique,
+pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,
 			const char *reason, int position)
 {
 	PgtFinding *finding = palloc0(sizeof(PgtFinding));
@@ -210,7 +210,7 @@ support_add(PgtDefinition *definition, const char *construct, const char *techni
 static void
 unsupported(PgtDefinition *definition, const char *construct, int position)
 {
-	support_add(definition, construct, NULL,
+	pgt_support_add(definition, construct, NULL,
 				psprintf("%s is not maintained incrementally", construct), position);
 }
 
@@ -284,11 +284,11 @@ count_kinds(Query *query, Node *node)
 	{
 		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
 
-		if (rte->rtekind != RTE_SUBQUERY || stage_is_group(rte->subquery))
+		if (rte->rtekind != RTE_SUBQUERY || pgt_stage_is_group(rte->subquery))
 			return 1;
 		if (rte->subquery->setOperations == NULL)
 			return count_kinds(rte->subquery, (Node *) rte->subquery->jointree);
-		return list_length(tree_arm_rtindexes(rte->subquery));
+		return list_length(pgt_tree_arm_rtindexes(rte->subquery));
 	}
 	if (IsA(node, FromExpr))
 	{
@@ -317,7 +317,7 @@ check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 	const char *reason = pgt_delta_source_reason != NULL ? pgt_delta_source_reason(rte->relid) : NULL;
 
 	if (reason != NULL)
-		support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL, reason,
+		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL, reason,
 					-1);
 	else if (rte->tablesample != NULL)
 		unsupported(definition, "TABLESAMPLE", -1);
@@ -325,7 +325,7 @@ check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 		unsupported(definition, "ONLY over a table with children", -1);
 	else if (OidIsValid(owner) && pg_class_aclcheck(rte->relid, owner, ACL_SELECT) != ACLCHECK_OK &&
 			 pg_attribute_aclcheck_all(rte->relid, owner, ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
-		support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
+		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
 					psprintf("the owner of the stream table may read table \"%s\" only through a view",
 							 get_rel_name(rte->relid)), -1);
 }
@@ -372,7 +372,7 @@ check_setop(PgtDefinition *definition, Node *node)
 		return;
 	stmt = (SetOperationStmt *) node;
 	if (stmt->op == SETOP_UNION && stmt->all)
-		support_add(definition, "UNION ALL", "linear", NULL, -1);
+		pgt_support_add(definition, "UNION ALL", "linear", NULL, -1);
 	else if (stmt->op == SETOP_UNION)
 		unsupported(definition, "UNION", -1);
 	else
@@ -395,15 +395,15 @@ check_clauses(PgtDefinition *definition, Query *query)
 	if (query->hasDistinctOn)
 		unsupported(definition, "DISTINCT ON", -1);
 	else if (query->distinctClause != NIL)
-		support_add(definition, "DISTINCT", "affected-key recompute", NULL, -1);
+		pgt_support_add(definition, "DISTINCT", "affected-key recompute", NULL, -1);
 	if (query->groupingSets != NIL)
 		unsupported(definition, "GROUPING SETS, ROLLUP or CUBE", -1);
 	else if (query->groupClause != NIL)
-		support_add(definition, "GROUP BY", "by group", NULL, -1);
+		pgt_support_add(definition, "GROUP BY", "by group", NULL, -1);
 	if (query->hasAggs)
-		support_add(definition, "aggregate", "folded or recomputed by group", NULL, -1);
+		pgt_support_add(definition, "aggregate", "folded or recomputed by group", NULL, -1);
 	if (query->havingQual != NULL)
-		support_add(definition, "HAVING", "by group", NULL, -1);
+		pgt_support_add(definition, "HAVING", "by group", NULL, -1);
 	if (query->hasTargetSRFs)
 		unsupported(definition, "set-returning function in the select list", -1);
 	if (query->setOperations != NULL)
@@ -424,12 +424,12 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 	if (query->setOperations == NULL)
 	{
 		expression_walker((Node *) query->jointree, &context);
-		rtindexes = tree_rtindexes((Node *) query->jointree);
+		rtindexes = pgt_tree_rtindexes((Node *) query->jointree);
 		if (list_length(rtindexes) > 1)
-			support_add(definition, "inner join", "linear", NULL, -1);
+			pgt_support_add(definition, "inner join", "linear", NULL, -1);
 	}
 	else
-		rtindexes = tree_arm_rtindexes(query);
+		rtindexes = pgt_tree_arm_rtindexes(query);
 	foreach(lc, rtindexes)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
@@ -438,17 +438,17 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 		if (rte->rtekind == RTE_SUBQUERY)
 		{
 			if (query->setOperations == NULL)
-				support_add(definition, "subquery, view or WITH item in FROM",
+				pgt_support_add(definition, "subquery, view or WITH item in FROM",
 							"as part of the query, or as a stage", NULL, -1);
 			check_query(definition, rte->subquery, owner);
 		}
 	}
 	if (definition->full_reason == NULL && query->setOperations == NULL &&
-		tree_has_outer_join(query))
+		pgt_tree_has_outer_join(query))
 	{
-		support_add(definition, "outer join", "affected-key recompute", NULL, -1);
-		if (count_kinds(query, (Node *) query->jointree) > fragment_limit())
-			support_add(definition, "many outer joins", NULL,
+		pgt_support_add(definition, "outer join", "affected-key recompute", NULL, -1);
+		if (count_kinds(query, (Node *) query->jointree) > pgt_fragment_limit())
+			pgt_support_add(definition, "many outer joins", NULL,
 						"the outer joins make too many combinations of present and absent sides",
 						-1);
 	}
@@ -456,17 +456,17 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 
 /* Findings for every construct; false if the query can only be refreshed in FULL. */
 bool
-support_check(Query *query, PgtDefinition *definition, Oid owner)
+pgt_support_check(Query *query, PgtDefinition *definition, Oid owner)
 {
 	VolatilityContext context;
 
-	support_add(definition, "SELECT, WHERE", "linear", NULL, -1);
+	pgt_support_add(definition, "SELECT, WHERE", "linear", NULL, -1);
 	check_query(definition, query, owner);
 	if (find_function(query, PROVOLATILE_VOLATILE, &context))
-		support_add(definition, psprintf("function %s", context.found), NULL,
+		pgt_support_add(definition, psprintf("function %s", context.found), NULL,
 					psprintf("volatile function %s", context.found), context.location);
 	if (find_function(query, PROVOLATILE_STABLE, &context))
-		support_add(definition, psprintf("function %s", context.found), NULL,
+		pgt_support_add(definition, psprintf("function %s", context.found), NULL,
 					psprintf("the result of %s changes without any change of the sources",
 							 context.found), context.location);
 	return definition->full_reason == NULL;
@@ -558,7 +558,7 @@ source_walker(Node *node, void *context)
 
 /* Relations that the query reads, and the views that it names. */
 List *
-support_collect_sources(Query *original, Query *normalized)
+pgt_support_collect_sources(Query *original, Query *normalized)
 {
 	SourceContext context = {NIL, NIL};
 	SourceContext named = {NIL, NIL};

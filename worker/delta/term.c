@@ -32,8 +32,8 @@ has_state(Query *query, const LeafState *states, LeafState state)
 {
 	ListCell   *lc;
 
-	foreach(lc, tree_leaves(query))
-		if (states[tree_leaf(lfirst(lc))] == state)
+	foreach(lc, pgt_tree_leaves(query))
+		if (states[pgt_tree_leaf(lfirst(lc))] == state)
 			return true;
 	return false;
 }
@@ -81,7 +81,7 @@ transform_select(Query *query, TermContext *context, bool *weighted)
 	Node	   *tree;
 	ListCell   *lc;
 
-	tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
+	pgt_tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
 	query->jointree = makeFromExpr(NIL, (Node *) quals);	/* so that it is remapped */
 	foreach(lc, rtindexes)
 	{
@@ -92,12 +92,12 @@ transform_select(Query *query, TermContext *context, bool *weighted)
 
 		if (rte->rtekind == RTE_RELATION)
 		{
-			LeafState	state = context->states[tree_leaf(rte)];
+			LeafState	state = context->states[pgt_tree_leaf(rte)];
 
 			has_weight = state == LEAF_DELTA || state == LEAF_OLD;
 			if (state == LEAF_DELTA && first == 0)
 				first = rtindex;
-			tree_use_state(query, rtindex, state, context->emit);
+			pgt_tree_use_state(query, rtindex, state, context->emit);
 		}
 		else if (rte->rtekind == RTE_SUBQUERY)
 		{
@@ -117,7 +117,7 @@ transform_select(Query *query, TermContext *context, bool *weighted)
 			weight = multiply(weight,
 							  (Expr *) makeVar(rtindex, column, INT4OID, -1, InvalidOid, 0));
 	}
-	tree = order_joins(query, rtindexes, quals, first, &rest);
+	tree = pgt_order_joins(query, rtindexes, quals, first, &rest);
 	query->jointree = makeFromExpr(list_make1(tree),
 								   rest == NIL ? NULL : (Node *) make_ands_explicit(rest));
 	*weighted = weight != NULL;
@@ -142,7 +142,7 @@ add_weight_to_setop(SetOperationStmt *stmt)
 static Query *
 transform_whole_union(Query *query, TermContext *context, bool *weighted)
 {
-	List	   *arms = tree_arm_rtindexes(query);
+	List	   *arms = pgt_tree_arm_rtindexes(query);
 	ListCell   *lc;
 	Var		   *weight;
 
@@ -154,12 +154,12 @@ transform_whole_union(Query *query, TermContext *context, bool *weighted)
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 		bool		arm_weighted;
 
-		tree_drop_junk(rte->subquery);
+		pgt_tree_drop_junk(rte->subquery);
 		rte->subquery = transform(rte->subquery, context, &arm_weighted);
 		if (!arm_weighted)
 		{
 			if (rte->subquery->setOperations != NULL)
-				rte->subquery = tree_wrap(rte->subquery);
+				rte->subquery = pgt_tree_wrap(rte->subquery);
 			add_weight_output(rte->subquery, constant_weight());
 		}
 		rte->eref->colnames = lappend(rte->eref->colnames,
@@ -180,12 +180,12 @@ transform(Query *query, TermContext *context, bool *weighted)
 	ListCell   *lc;
 
 	*weighted = false;
-	tree_drop_junk(query);
+	pgt_tree_drop_junk(query);
 	if (query->setOperations == NULL)
 		return transform_select(query, context, weighted);
 	if (!has_state(query, context->states, LEAF_DELTA))
 		return transform_whole_union(query, context, weighted);
-	foreach(lc, tree_union_arms(query))
+	foreach(lc, pgt_tree_union_arms(query))
 	{
 		if (!has_state(lfirst(lc), context->states, LEAF_DELTA))
 			continue;
@@ -213,9 +213,9 @@ add_term(List **terms, List **signs, Query *query, EmitContext *emit, const Leaf
 
 /* The terms of the delta, each with the outputs and then pgt_w, and their signs. */
 List *
-term_queries(Query *query, EmitContext *emit, List **signs)
+pgt_term_queries(Query *query, EmitContext *emit, List **signs)
 {
-	List	   *leaves = tree_leaves(query);
+	List	   *leaves = pgt_tree_leaves(query);
 	LeafState  *states = palloc0(sizeof(LeafState) * (list_length(leaves) + 1));
 	int		   *changed = palloc(sizeof(int) * (list_length(leaves) + 1));
 	int			nchanged = 0;
@@ -227,8 +227,8 @@ term_queries(Query *query, EmitContext *emit, List **signs)
 	{
 		RangeTblEntry *rte = lfirst(lc);
 
-		if (tree_find_shape(emit, rte->relid) != NULL)
-			changed[nchanged++] = tree_leaf(rte);
+		if (pgt_tree_find_shape(emit, rte->relid) != NULL)
+			changed[nchanged++] = pgt_tree_leaf(rte);
 	}
 	if (nchanged <= MAX_INCLUSION_EXCLUSION)
 	{

@@ -30,14 +30,14 @@
 #include "delta_internal.h"
 
 int
-tree_leaf(const RangeTblEntry *rte)
+pgt_tree_leaf(const RangeTblEntry *rte)
 {
 	return (int) rte->enrtuples;
 }
 
 /* Range table indexes that a join tree uses, in order, joins left out. */
 List *
-tree_rtindexes(const Node *node)
+pgt_tree_rtindexes(const Node *node)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -50,14 +50,14 @@ tree_rtindexes(const Node *node)
 			return list_make1_int(((const RangeTblRef *) node)->rtindex);
 		case T_FromExpr:
 			foreach(lc, ((const FromExpr *) node)->fromlist)
-				result = list_concat(result, tree_rtindexes(lfirst(lc)));
+				result = list_concat(result, pgt_tree_rtindexes(lfirst(lc)));
 			return result;
 		case T_JoinExpr:
-			return list_concat(tree_rtindexes(((const JoinExpr *) node)->larg),
-							   tree_rtindexes(((const JoinExpr *) node)->rarg));
+			return list_concat(pgt_tree_rtindexes(((const JoinExpr *) node)->larg),
+							   pgt_tree_rtindexes(((const JoinExpr *) node)->rarg));
 		case T_SetOperationStmt:
-			return list_concat(tree_rtindexes(((const SetOperationStmt *) node)->larg),
-							   tree_rtindexes(((const SetOperationStmt *) node)->rarg));
+			return list_concat(pgt_tree_rtindexes(((const SetOperationStmt *) node)->larg),
+							   pgt_tree_rtindexes(((const SetOperationStmt *) node)->rarg));
 		default:
 			elog(ERROR, "unexpected node in join tree: %d", (int) nodeTag(node));
 			return NIL;
@@ -65,16 +65,16 @@ tree_rtindexes(const Node *node)
 }
 
 List *
-tree_arm_rtindexes(const Query *query)
+pgt_tree_arm_rtindexes(const Query *query)
 {
-	return tree_rtindexes(query->setOperations);
+	return pgt_tree_rtindexes(query->setOperations);
 }
 
 static List *
 used_rtindexes(const Query *query)
 {
-	return query->setOperations != NULL ? tree_arm_rtindexes(query) :
-		tree_rtindexes((const Node *) query->jointree);
+	return query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
+		pgt_tree_rtindexes((const Node *) query->jointree);
 }
 
 static void
@@ -94,7 +94,7 @@ collect_leaves(Query *query, List **leaves)
 }
 
 List *
-tree_leaves(Query *query)
+pgt_tree_leaves(Query *query)
 {
 	List	   *leaves = NIL;
 
@@ -104,23 +104,23 @@ tree_leaves(Query *query)
 
 /* Numbers the leaves from 1, in place. */
 void
-tree_number_leaves(Query *query)
+pgt_tree_number_leaves(Query *query)
 {
 	int			number = 0;
 	ListCell   *lc;
 
-	foreach(lc, tree_leaves(query))
+	foreach(lc, pgt_tree_leaves(query))
 		((RangeTblEntry *) lfirst(lc))->enrtuples = ++number;
 }
 
 bool
-tree_is_union_all(const Query *query)
+pgt_tree_is_union_all(const Query *query)
 {
 	return query->setOperations != NULL;
 }
 
 List *
-tree_outputs(Query *query)
+pgt_tree_outputs(Query *query)
 {
 	List	   *outputs = NIL;
 	ListCell   *lc;
@@ -137,9 +137,9 @@ tree_outputs(Query *query)
 
 /* In place. */
 void
-tree_drop_junk(Query *query)
+pgt_tree_drop_junk(Query *query)
 {
-	query->targetList = tree_outputs(query);
+	query->targetList = pgt_tree_outputs(query);
 	query->sortClause = NIL;
 }
 
@@ -166,7 +166,7 @@ coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation)
 
 /* SELECT every column FROM (query); the query itself becomes part of the result. */
 Query *
-tree_wrap(Query *subquery)
+pgt_tree_wrap(Query *subquery)
 {
 	Query	   *query = makeNode(Query);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
@@ -199,21 +199,22 @@ tree_wrap(Query *subquery)
 }
 
 List *
-tree_union_arms(Query *query)
+pgt_tree_union_arms(Query *query)
 {
 	SetOperationStmt *top = castNode(SetOperationStmt, query->setOperations);
 	List	   *arms = NIL;
 	ListCell   *lc;
 
-	foreach(lc, tree_arm_rtindexes(query))
+	foreach(lc, pgt_tree_arm_rtindexes(query))
 	{
 		Query	   *arm = copyObject(rt_fetch(lfirst_int(lc), query->rtable)->subquery);
+		List	   *outputs = pgt_tree_outputs(query);
 		int			column = 0;
 		ListCell   *lt;
 
-		tree_drop_junk(arm);
+		pgt_tree_drop_junk(arm);
 		if (arm->setOperations != NULL)
-			arm = tree_wrap(arm);
+			arm = pgt_tree_wrap(arm);
 		foreach(lt, arm->targetList)
 		{
 			TargetEntry *tle = lfirst_node(TargetEntry, lt);
@@ -221,6 +222,7 @@ tree_union_arms(Query *query)
 
 			tle->expr = coerce_column(tle->expr, type, list_nth_int(top->colTypmods, column),
 									  list_nth_oid(top->colCollations, column));
+			tle->resname = pstrdup(list_nth_node(TargetEntry, outputs, column)->resname);
 			column++;
 		}
 		arms = lappend(arms, arm);
@@ -253,7 +255,7 @@ null_vars_mutator(Node *node, void *context)
 
 /* An expression without sublinks: columns of absent relations are NULL. */
 Node *
-tree_null_vars(Node *node, const Bitmapset *rtindexes)
+pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes)
 {
 	NullVarsContext context = {rtindexes};
 
@@ -261,7 +263,7 @@ tree_null_vars(Node *node, const Bitmapset *rtindexes)
 }
 
 ChangeShape *
-tree_find_shape(EmitContext *context, Oid relid)
+pgt_tree_find_shape(EmitContext *context, Oid relid)
 {
 	ListCell   *lc;
 
@@ -277,7 +279,7 @@ tree_find_shape(EmitContext *context, Oid relid)
 
 /* Turns an entry into a reference by bare name, in place. */
 void
-tree_name_input(RangeTblEntry *rte, const char *name, List *colnames)
+pgt_tree_name_input(RangeTblEntry *rte, const char *name, List *colnames)
 {
 	rte->rtekind = RTE_CTE;
 	rte->ctename = pstrdup(name);
@@ -325,7 +327,7 @@ remap_walker(Node *node, void *context)
 
 /* Reads a leaf in another state, in place. */
 void
-tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context)
+pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	ChangeShape *shape;
@@ -335,7 +337,7 @@ tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context)
 
 	if (state == LEAF_NEW)
 		return;
-	shape = tree_find_shape(context, rte->relid);
+	shape = pgt_tree_find_shape(context, rte->relid);
 	for (int i = 0; i < shape->ncolumns; i++)
 		names = lappend(names, makeString(pstrdup(shape->names[i])));
 	switch (state)
@@ -356,7 +358,7 @@ tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context)
 	remap.shape = shape;
 	remap_walker((Node *) query->targetList, &remap);
 	remap_walker((Node *) query->jointree, &remap);
-	tree_name_input(rte, name, names);
+	pgt_tree_name_input(rte, name, names);
 }
 
 /* Appends the columns of an entry or join that exist, as Vars with names. */
@@ -383,7 +385,7 @@ append_columns(Query *query, Node *node, List **vars, List **names, List **numbe
 
 /* Lists the columns of a join in its range table entry, both sides after each other. */
 void
-tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
+pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
 {
 	List	   *names = NIL;
 
@@ -398,7 +400,7 @@ tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
 
 /* An inner join of a join tree with one more entry; adds the join's own entry. */
 Node *
-tree_join(Query *query, Node *left, int rtindex, Node *quals)
+pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals)
 {
 	JoinExpr   *join = makeNode(JoinExpr);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
@@ -407,7 +409,7 @@ tree_join(Query *query, Node *left, int rtindex, Node *quals)
 	right->rtindex = rtindex;
 	rte->rtekind = RTE_JOIN;
 	rte->jointype = JOIN_INNER;
-	tree_fill_join(query, rte, left, (Node *) right);
+	pgt_tree_fill_join(query, rte, left, (Node *) right);
 	rte->inFromCl = true;
 	query->rtable = lappend(query->rtable, rte);
 
@@ -440,7 +442,7 @@ join_tree_has_outer(const Node *node)
 
 /* Here or in a subquery. */
 bool
-tree_has_outer_join(const Query *query)
+pgt_tree_has_outer_join(const Query *query)
 {
 	ListCell   *lc;
 
@@ -450,7 +452,7 @@ tree_has_outer_join(const Query *query)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
-		if (rte->rtekind == RTE_SUBQUERY && tree_has_outer_join(rte->subquery))
+		if (rte->rtekind == RTE_SUBQUERY && pgt_tree_has_outer_join(rte->subquery))
 			return true;
 	}
 	return false;
@@ -458,7 +460,7 @@ tree_has_outer_join(const Query *query)
 
 /* Inner joins as a list of entries and a list of conditions. */
 void
-tree_flatten_inner(Node *node, List **rtindexes, List **quals)
+pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 {
 	ListCell   *lc;
 
@@ -469,7 +471,7 @@ tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 		FromExpr   *from = (FromExpr *) node;
 
 		foreach(lc, from->fromlist)
-			tree_flatten_inner(lfirst(lc), rtindexes, quals);
+			pgt_tree_flatten_inner(lfirst(lc), rtindexes, quals);
 		*quals = list_concat(*quals, make_ands_implicit((Expr *) from->quals));
 	}
 	else
@@ -477,15 +479,15 @@ tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 		JoinExpr   *join = castNode(JoinExpr, node);
 
 		Assert(join->jointype == JOIN_INNER);
-		tree_flatten_inner(join->larg, rtindexes, quals);
-		tree_flatten_inner(join->rarg, rtindexes, quals);
+		pgt_tree_flatten_inner(join->larg, rtindexes, quals);
+		pgt_tree_flatten_inner(join->rarg, rtindexes, quals);
 		*quals = list_concat(*quals, make_ands_implicit((Expr *) join->quals));
 	}
 }
 
 /* The FROM and WHERE of a query under another target list; nothing is copied. */
 Query *
-tree_select(Query *source, List *target_list)
+pgt_tree_select(Query *source, List *target_list)
 {
 	Query	   *query = makeNode(Query);
 	int			number = 0;
@@ -557,7 +559,7 @@ drop_dead_joins(Query *query)
 
 /* SQL text of a query; the caller has set a safe search_path. */
 char *
-tree_deparse(Query *query)
+pgt_tree_deparse(Query *query)
 {
 	Query	   *copy = copyObject(query);
 
@@ -586,7 +588,7 @@ append_cte(StringInfo sql, const ChangeShape *shape, bool old)
 }
 
 char *
-tree_ctes(EmitContext *context)
+pgt_tree_ctes(EmitContext *context)
 {
 	StringInfoData sql;
 	ListCell   *lc;
