@@ -58,6 +58,7 @@ typedef struct Leaf
 {
 	int			number;
 	bool		nullable;		/* absent in some rows */
+	Bitmapset  *not_null;		/* columns declared so */
 	List	   *keys;			/* UniqueKey, the primary key first */
 } Leaf;
 
@@ -191,6 +192,20 @@ key_of_index(Relation relation, Relation index)
 	return key;
 }
 
+static Bitmapset *
+not_null_columns(Oid relid)
+{
+	Relation	relation = relation_open(relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(relation);
+	Bitmapset  *columns = NULL;
+
+	for (int i = 0; i < desc->natts; i++)
+		if (TupleDescAttr(desc, i)->attnotnull)
+			columns = bms_add_member(columns, i + 1);
+	relation_close(relation, AccessShareLock);
+	return columns;
+}
+
 static List *
 keys_of_relation(Oid relid)
 {
@@ -250,6 +265,8 @@ walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 
 		leaf->number = pgt_tree_leaf(rte);
 		leaf->nullable = nullable;
+		if (stage == 0)
+			leaf->not_null = not_null_columns(rte->relid);
 		/* Uniqueness in each child says nothing about the whole of an inheritance tree. */
 		if (stage > 0)
 			leaf->keys = keys_of_stage(list_nth(context->stages, stage - 1));
@@ -442,6 +459,38 @@ remove_duplicate_keys(PgtStage *stage)
 	stage->nkeys = kept;
 }
 
+/* Is an output a column that no row can have as NULL? */
+static bool
+is_not_null(KeyContext *context, PgtStage *stage, Node *expr)
+{
+	Column		column = resolve_column(stage->query, expr);
+	ListCell   *lc;
+
+	foreach(lc, context->leaves)
+	{
+		Leaf	   *leaf = lfirst(lc);
+
+		if (leaf->number == column.leaf)
+			return !leaf->nullable && bms_is_member(column.attno, leaf->not_null);
+	}
+	return false;
+}
+
+/* Group keys and distinct rows make a primary key if no column of them can be NULL. */
+static bool
+all_keys_not_null(PgtStage *stage, PgtDefinition *definition)
+{
+	KeyContext	context = {definition->stages, NIL, NIL, false};
+	List	   *outputs = pgt_tree_outputs(stage->query);
+
+	walk_node(&context, stage->query, (Node *) stage->query->jointree, false);
+	for (int i = 0; i < stage->nkeys; i++)
+		if (!is_not_null(&context, stage,
+						 (Node *) list_nth_node(TargetEntry, outputs, stage->keys[i] - 1)->expr))
+			return false;
+	return stage->nkeys > 0;
+}
+
 /* Unique keys of the tables that determine a row; false if they are not all shown. */
 static bool
 find_joined_key(PgtStage *stage, PgtDefinition *definition)
@@ -542,6 +591,8 @@ pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition)
 		stage->nkeys = 0;
 		return NULL;
 	}
+	if (pgt_stage_is_group(query) || query->distinctClause != NIL)
+		stage->keys_not_null = all_keys_not_null(stage, definition);
 	if (stage->nkeys > INDEX_MAX_KEYS)
 		return psprintf("rows are identified by %d columns, more than an index can have",
 						stage->nkeys);
