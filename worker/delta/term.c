@@ -81,7 +81,10 @@ transform_select(Query *query, TermContext *context, bool *weighted)
 	Node	   *tree;
 	ListCell   *lc;
 
+	*weighted = false;
 	pgt_tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
+	if (rtindexes == NIL)
+		return query;			/* a SELECT without FROM */
 	query->jointree = makeFromExpr(NIL, (Node *) quals);	/* so that it is remapped */
 	foreach(lc, rtindexes)
 	{
