@@ -29,6 +29,10 @@
  * Strings are in the encoding of the database and not NUL-terminated. A reader ignores
  * bytes after the last field that it knows: within one version fields are only appended.
  * A version that it does not know it rejects.
+ *
+ * A heartbeat is a logical message, prefix PGT_WIRE_HEARTBEAT_PREFIX, usually not
+ * transactional. Its content is the time it was written at, as the decimal digits of Unix
+ * microseconds, so that plain SQL can write one; it may be empty.
  */
 #ifndef PGT_WIRE_H
 #define PGT_WIRE_H
@@ -254,6 +258,26 @@ pgt_wire_decode_close(const void *buf, size_t size, PgtWireRefreshClose *close)
 	close->deleted = (int64_t) pgt_wire_get_uint(&in, 8);
 	return !in.failed && close->relid != 0 && close->inserted >= 0 && close->updated >= 0 &&
 		   close->deleted >= 0;
+}
+
+/* Decode the content of a heartbeat; false when it is not a time. */
+static inline bool
+pgt_wire_decode_heartbeat(const void *buf, size_t size, int64_t *time)
+{
+	const unsigned char *bytes = (const unsigned char *) buf;
+	int64_t value = 0;
+
+	/* 18 digits are less than an int64_t can hold, and enough until the year 33658. */
+	if (size < 1 || size > 18)
+		return false;
+	for (size_t i = 0; i < size; i++)
+	{
+		if (bytes[i] < '0' || bytes[i] > '9')
+			return false;
+		value = value * 10 + (bytes[i] - '0');
+	}
+	*time = value;
+	return true;
 }
 
 #endif /* PGT_WIRE_H */
