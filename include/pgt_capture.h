@@ -44,7 +44,12 @@ extern void pgt_capture_release(Oid relid);
  */
 extern const char *pgt_capture_broken(Oid relid);
 
-/* A partition or child was added or removed below a captured root (DDL hook). */
+/*
+ * A partition or child was added or removed below a captured root, or the
+ * root became or ceased to be a child itself (DDL hook). InvalidOid: looks at
+ * every source. Makes and drops triggers; if rows came or went with a child,
+ * leaves a marker, so that consumers refresh in FULL.
+ */
 extern void pgt_capture_follow_children(Oid root);
 
 /*
@@ -57,8 +62,12 @@ extern PgtChangeSet *pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFr
 									  const PgtFrontier *to, Snapshot snapshot);
 
 /*
- * Must be called before the refresh takes its snapshot: notes how long the
- * buffers are, so that later refreshes can start reading at the tail.
+ * Must be called for every captured source before the refresh takes its
+ * snapshot, also when it will compute everything: keeps the buffers from being
+ * emptied until the end of the transaction, and notes how long they are, so
+ * that later refreshes can start reading at the tail. Errors object_in_use if a
+ * statement of this session is in the middle of changing the relation; the
+ * caller must not have it open (locks are fine).
  */
 extern void pgt_capture_mark(Oid relid);
 
@@ -66,9 +75,12 @@ extern void pgt_capture_mark(Oid relid);
 extern void pgt_capture_buffer_size(Oid relid, int64 limit, int64 *rows, int64 *bytes);
 
 /*
- * Switches writers to the other segment and truncates drained ones; never
- * waits for a writer. Returns the number of segments emptied. Own transaction
- * of the scheduler, not part of a refresh.
+ * Empties drained segments and switches writers to the other one when theirs
+ * has grown; never waits for anybody. Returns the number of segments emptied.
+ * Own transaction of the scheduler, not part of a refresh; commit soon, since
+ * refreshes and late writers of the source wait for it. A stream table that is
+ * not refreshed (paused, suspended) keeps its sources' buffers growing:
+ * pgt_capture_buffer_size tells, nothing is thrown away.
  */
 extern int	pgt_capture_prune(Oid relid);
 
