@@ -7,7 +7,7 @@
 #   make demo           a shop, four stream tables, a writer, and what comes out
 #   make help           the other targets
 #
-# Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS (oracle),
+# Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle),
 # PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
 
 PG_CONFIG ?= pg_config
@@ -59,7 +59,7 @@ coverage: deps
 	$(SANDBOX) --test-points --coverage -- t/lib/coverage.sh $(TESTS)
 
 oracle: deps
-	$(SANDBOX) --test-points -- t/oracle/run.sh $(SECONDS)
+	$(SANDBOX) --test-points -- t/oracle/run.sh $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ORACLE)
 
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh
@@ -88,7 +88,7 @@ help:
 	@echo '  make lint                 layers, exported symbols, headers, format, version'
 	@echo '  make format               clang-format, in place'
 	@echo '  make coverage             check with gcov, report in coverage/'
-	@echo '  make oracle SECONDS=600   random queries and transactions against the truth'
+	@echo '  make oracle SECONDS=600   random queries and transactions against the truth; SEED=n: one case'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'

@@ -18,6 +18,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 		command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 	done
 	perl -MIPC::Run -e1 2>/dev/null || missing="$missing IPC::Run(perl)"
+	perl -MDBD::Pg -e1 2>/dev/null || missing="$missing DBD::Pg(perl)"
 	[ -z "$missing" ] && exit 0
 	say "this is not a Debian system, and these are missing:$missing"
 	exit 1
@@ -46,7 +47,8 @@ if [ -z "$major" ] && [ -r /etc/os-release ]; then
 	esac
 fi
 
-want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev pkg-config libipc-run-perl)
+want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev pkg-config libipc-run-perl
+	libdbd-pg-perl)
 # A server that does not come from Debian needs none of Debian's.
 case $("$pg_config" --bindir 2>/dev/null || true) in
 	/usr/lib/postgresql/* | /usr/bin | '') want+=("postgresql-$major" "postgresql-server-dev-$major") ;;

@@ -1,0 +1,701 @@
+# Oracle::Runner: runs a case and compares after every refresh. One process drives all
+# sessions, one statement at a time, so nothing commits between a refresh and its
+# comparison, and the snapshot of the comparison is the frontier's.
+package Oracle::Runner;
+
+use strict;
+use warnings;
+
+use DBI;
+use Time::HiRes qw(time sleep);
+
+use Oracle::Types;
+use Oracle::Schema;
+use Oracle::Tree;
+use Oracle::Case;
+use Oracle::Compare;
+
+use constant ASYNC => 1;		# DBD::Pg's PG_ASYNC
+my $SESSIONS = 4;
+
+# States in which a statement merely had to give way to another session.
+my %GAVE_WAY = map { $_ => 1 } qw(55P03 40P01 57014 40001);
+
+sub new
+{
+	my ($class, %opt) = @_;
+	my $self = bless { %opt, session => {}, stats => {} }, $class;
+	return $self;
+}
+
+# --- connections -----------------------------------------------------------------------
+
+sub connect_session
+{
+	my ($self, $s) = @_;
+	my $dbh;
+
+	for (1 .. 600)
+	{
+		$dbh = DBI->connect(
+			"dbi:Pg:dbname=$self->{dbname};host=$self->{host};port=$self->{port}",
+			$self->{user}, '',
+			{   RaiseError => 0, PrintError => 0, PrintWarn => 0, AutoCommit => 1,
+				pg_server_prepare => 0, pg_enable_utf8 => 0
+			});
+		last if $dbh;
+		sleep(0.05);		# a server that is starting again after a crash
+	}
+	die "could not connect: $DBI::errstr\n" unless $dbh;
+	$self->{session}{$s} = $dbh;
+	return $dbh;
+}
+
+sub session
+{
+	my ($self, $s) = @_;
+	return $self->{session}{$s} || $self->connect_session($s);
+}
+
+# True, or false with the error in $self->{sqlstate} and {message}.
+sub run_sql
+{
+	my ($self, $s, $sql) = @_;
+	my $dbh = $self->session($s);
+
+	local $SIG{__WARN__} = sub { };
+	$self->trace("$s: $sql") if $self->{verbose};
+	return 1 if defined $dbh->do($sql);
+	$self->note_error($s);
+	return 0;
+}
+
+sub note_error
+{
+	my ($self, $s) = @_;
+	my $dbh = $self->session($s);
+
+	$self->{sqlstate} = $dbh->state || '00000';
+	$self->{message} = $dbh->errstr || '';
+	$self->{message} =~ s/\s+\z//;
+	$self->trace("   $self->{sqlstate} $self->{message}") if $self->{verbose};
+	die { kind => 'crash', key => 'crash', detail => $self->{message} }
+	  if $self->{sqlstate} =~ /^(?:57P0[1-3]|08)/ || !$dbh->ping;
+}
+
+sub rows
+{
+	my ($self, $s, $sql) = @_;
+	local $SIG{__WARN__} = sub { };
+	my $rows = $self->session($s)->selectall_arrayref($sql);
+
+	$self->trace("$s: $sql") if $self->{verbose} && $self->{verbose} > 1;
+	$self->note_error($s) unless $rows;
+	return $rows;
+}
+
+sub sql_value
+{
+	my ($self, $s, $sql) = @_;
+	my $rows = $self->rows($s, $sql);
+	return $rows && @$rows ? $rows->[0][0] : undef;
+}
+
+sub in_transaction
+{
+	my ($self, $s) = @_;
+	return $self->session($s)->ping == 3 || $self->session($s)->ping == 4;
+}
+
+sub trace { print STDERR "$_[1]\n" }
+
+sub count { my ($self, $what, @path) = @_; $self->{stats}{$what}{ join(' ', @path) }++ }
+
+# --- a case ----------------------------------------------------------------------------
+
+# undef if all is well, else { kind, key, detail, step, stream }.
+sub run_case
+{
+	my ($self, $case, %opt) = @_;
+	my $failure;
+
+	$self->{case} = $case;
+	$self->{technique} = $opt{technique} || '';
+	$self->{quiet} = $opt{quiet};
+	$self->{iso} = {};
+	my $stats = $self->{stats};
+	$self->{stats} = {} if $opt{quiet};
+	eval {
+		$self->prepare_sessions;
+		$self->set_up;
+		$self->run_steps;
+		$self->finish;
+		1;
+	} or do {
+		$failure = $@;
+		$failure = { kind => 'tester', key => 'tester', detail => "$failure" } unless ref $failure;
+		$failure->{step} = $self->{step} unless defined $failure->{step};
+		$failure->{technique} = $self->{technique};
+	};
+	my $left = eval { $self->clean_up };
+	if (!defined $left)
+	{
+		# Sessions are gone or something cannot be dropped: begin with a new database.
+		my $error = ref $@ ? $@->{detail} : $@;
+		eval { $self->new_database };
+		$left = "the schema could not be dropped: $error";
+	}
+	$failure ||= { kind => 'cleanup', key => 'cleanup', detail => $left } if $left ne '';
+	$self->{stats} = $stats;
+	return $failure;
+}
+
+sub new_database
+{
+	my ($self) = @_;
+
+	$_->disconnect for values %{ $self->{session} };
+	$self->{session} = {};
+	my $dbh = do { local $self->{dbname} = 'postgres'; $self->connect_session('admin') };
+	for (1 .. 100)
+	{
+		$dbh->do("ROLLBACK PREPARED '$_->[0]'") for @{ $dbh->selectall_arrayref('SELECT gid FROM pg_prepared_xacts') || [] };
+		last if $dbh->do("DROP DATABASE IF EXISTS $self->{dbname} WITH (FORCE)");
+		sleep(0.05);
+	}
+	$dbh->do("CREATE DATABASE $self->{dbname}") or die "CREATE DATABASE: " . $dbh->errstr;
+	$dbh->disconnect;
+	delete $self->{session}{admin};
+	$dbh = $self->connect_session('admin');
+	if ($self->{fake})
+	{
+		$dbh->do($self->{fake}) or die 'fake: ' . $dbh->errstr;
+	}
+	else
+	{
+		$dbh->do('CREATE EXTENSION pg_trickle') or die 'CREATE EXTENSION: ' . $dbh->errstr;
+	}
+}
+
+sub prepare_sessions
+{
+	my ($self) = @_;
+
+	for my $s (1 .. $SESSIONS)
+	{
+		$self->run_sql($s, 'DISCARD ALL') or die $self->{message};
+		$self->run_sql($s, $_)
+		  for 'SET client_min_messages = error', 'SET lock_timeout = 40', 'SET statement_timeout = 60000',
+		  @{ $self->{case}{settings}{$s} || [] };
+		next if $self->{fake};
+		$self->run_sql($s, 'LOAD \'pg_trickle\'');
+		$self->run_sql($s, "SET pg_trickle.force_technique = '$self->{technique}'") or die $self->{message};
+		$self->run_sql($s, 'SET pg_trickle.verify = on');
+		# Tables this small are always cheaper in full.
+		$self->run_sql($s, 'SET pg_trickle.differential_max_change_ratio = 1') ;
+	}
+	$self->rows('admin', "SET client_min_messages = error; SET extra_float_digits = 1; SELECT 1");
+	$self->{step} = 'setup';
+}
+
+sub set_up
+{
+	my ($self) = @_;
+	my $case = $self->{case};
+
+	for my $sql (setup_sql($case))
+	{
+		$self->run_sql('admin', $sql)
+		  or die { kind => 'invalid', key => 'invalid', detail => "$self->{message}\n$sql" };
+	}
+	# A session without the settings that make its view of the world odd.
+	$self->{usable} = {};
+	$self->create_stream($_) for @{ $case->{streams} };
+}
+
+sub create_stream
+{
+	my ($self, $stream) = @_;
+	my $query = query_sql($stream->{q});
+
+	# Does PostgreSQL take the query at all?
+	if (!$self->run_sql('admin', "SELECT * FROM ($query) AS q"))
+	{
+		$self->count('queries that PostgreSQL rejects', $self->{sqlstate});
+		$self->trace("rejected: $self->{message}\n  $query") if $self->{explain_rejected};
+		$stream->{rejected} = $self->{message};
+		return;
+	}
+	if (!$self->run_sql(1, stream_sql($stream)))
+	{
+		if ($self->{sqlstate} eq '0A000' && $stream->{mode} eq 'DIFFERENTIAL')
+		{
+			my $why = $self->{message};
+			$self->run_sql(1, stream_sql($stream, 'AUTO')) or $self->fail_create($stream);
+			$self->{usable}{ $stream->{name} } = 'AUTO';
+			$self->count('not maintained', $why);
+		}
+		else
+		{
+			$self->fail_create($stream);
+		}
+	}
+	$self->{usable}{ $stream->{name} } ||= $stream->{mode};
+	$self->note_mode($stream);
+	$self->check(1, $stream->{name}, 'creation');
+}
+
+sub fail_create
+{
+	my ($self, $stream) = @_;
+	die { kind => 'create', key => "create $self->{sqlstate}", stream => $stream->{name}, detail => $self->{message} };
+}
+
+# How it will be maintained, for the statistics.
+sub note_mode
+{
+	my ($self, $stream) = @_;
+	my $name = table_name($stream->{name}) =~ s/'/''/gr;
+	my $sth = $self->session('admin')->prepare("SELECT * FROM pgtrickle.explain_refresh_mode('$name')");
+	my $row = $sth && $sth->execute ? $sth->fetchrow_hashref : undef;
+	my ($key) = $row ? grep { /effective/ } sort keys %$row : ();
+	my $mode = $key ? $row->{$key} : 'unknown';
+
+	$self->count('stream tables', $mode);
+	for my $tag (@{ $stream->{tags} })
+	{
+		$self->count('constructs', $tag);
+		$self->count('constructs incremental', $tag) if $mode =~ /DIFF/;
+	}
+}
+
+# --- steps -----------------------------------------------------------------------------
+
+sub run_steps
+{
+	my ($self) = @_;
+	my $steps = $self->{case}{steps};
+
+	for my $n (0 .. $#$steps)
+	{
+		$self->{step} = $n;
+		$self->run_step($steps->[$n]);
+	}
+	$self->{step} = 'end';
+}
+
+sub run_step
+{
+	my ($self, $step) = @_;
+	my $k = $step->{k};
+
+	return $self->refresh($step->{s}, $step->{st}) if $k eq 'refresh';
+	return $self->refresh_waiting($step) if $k eq 'wait';
+	return $self->storm($step) if $k eq 'storm';
+	return $self->copy($step) if $k eq 'copy';
+	my $sql = $k eq 'insert' ? insert_step_sql($self->{case}, $step) : $step->{sql};
+	$self->write($step->{s}, $sql) if defined $sql;
+}
+
+sub write
+{
+	my ($self, $s, $sql) = @_;
+
+	if (!$self->in_transaction($s))
+	{
+		$self->{iso}{$s} = $sql =~ /^BEGIN ISOLATION/ ? 1 : 0;
+	}
+	my ($verb) = $sql =~ /^(\w+)/;
+	if ($self->run_sql($s, $sql))
+	{
+		$self->count('statements', $verb);
+		return 1;
+	}
+	$self->count('statements failed', $verb, $self->{sqlstate});
+	$self->count('internal errors in writers', $self->{message}) if $self->{sqlstate} =~ /^XX/;
+	die { kind => 'write', key => "write $self->{sqlstate}", detail => "$self->{message}\n$sql" }
+	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|ON CONFLICT|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist/;
+	$self->abort($s);
+	return 0;
+}
+
+# After an error nothing of the transaction can go on.
+sub abort
+{
+	my ($self, $s) = @_;
+	$self->run_sql($s, 'ROLLBACK') if $self->in_transaction($s);
+}
+
+sub copy
+{
+	my ($self, $step) = @_;
+	my ($table) = grep { $_->{name} eq $step->{t} } @{ $self->{case}{tables} };
+	return unless $table && @{ $step->{rows} };
+	my %have = map { $_->{name} => 1 } @{ $table->{cols} };
+	my @at = grep { $have{ $step->{names}[$_] } } 0 .. $#{ $step->{names} };
+	my $dbh = $self->session($step->{s});
+	my $sql = 'COPY ' . table_name($step->{target}) . ' (' . join(', ', map { quote_name($step->{names}[$_]) } @at) . ') FROM STDIN';
+
+	$self->run_sql($step->{s}, $sql) or return $self->abort($step->{s});
+	for my $row (@{ $step->{rows} })
+	{
+		$dbh->pg_putcopydata(join("\t", map { copy_text($row->[$_]) } @at) . "\n");
+	}
+	if (!$dbh->pg_putcopyend)
+	{
+		$self->note_error($step->{s});
+		$self->count('statements failed', 'COPY', $self->{sqlstate});
+		return $self->abort($step->{s});
+	}
+	$self->count('statements', 'COPY');
+}
+
+sub copy_text
+{
+	my ($raw) = @_;
+	return '\N' unless defined $raw;
+	$raw =~ s/\\/\\\\/g;
+	return $raw;
+}
+
+sub refresh_sql
+{
+	my ($name) = @_;
+	return "SELECT pgtrickle.refresh_stream_table('" . (table_name($name) =~ s/'/''/gr) . "')";
+}
+
+sub stream
+{
+	my ($self, $name) = @_;
+	my ($stream) = grep { $_->{name} eq $name } @{ $self->{case}{streams} };
+	return $stream;
+}
+
+sub refresh
+{
+	my ($self, $s, $name) = @_;
+
+	return unless $self->{usable}{$name};
+	my $before = $self->last_refresh($s, $name);
+	my $ok = $self->run_sql($s, refresh_sql($name));
+	return $self->refresh_failed($s, $name) unless $ok;
+	$self->note_refresh($s, $name, $before);
+	$self->check($s, $name, 'refresh');
+	return 1;
+}
+
+sub last_refresh
+{
+	my ($self, $s, $name) = @_;
+	return 0 if $self->{fake};
+	my $relation = table_name($name) =~ s/'/''/gr;
+	my $dbh = $self->session($s);
+	# In an aborted or older snapshot this may fail; it is for statistics only.
+	my $rows = $dbh->selectall_arrayref(
+		"SELECT h.refresh_id, h.action, h.rows_inserted + h.rows_updated + h.rows_deleted, h.refresh_reason FROM pgtrickle.pgt_refresh_history h JOIN pgtrickle.pgt_definitions d USING (pgt_id)"
+		  . " WHERE d.pgt_relid = '$relation'::regclass ORDER BY h.refresh_id DESC LIMIT 1");
+	return $rows && @$rows ? $rows->[0] : [ 0, '' ];
+}
+
+sub note_refresh
+{
+	my ($self, $s, $name, $before) = @_;
+	return $self->count('refreshes', 'all') if $self->{fake};
+	my $after = $self->last_refresh($s, $name);
+	my $action = $after->[0] != $before->[0] ? $after->[1] : 'NO_DATA';
+
+	$self->count('refreshes', $action);
+	$self->count('rows written by refreshes', $action, $after->[2] ? 'some' : 'none')
+	  if $action ne 'NO_DATA';
+	$self->count('reasons of refreshes', $action, $after->[3]) if defined $after->[3] && $after->[3] ne '';
+	$self->count('refreshes in a transaction', $action) if $self->in_transaction($s);
+}
+
+# Was it the refresh, or would the query itself have failed?
+sub refresh_failed
+{
+	my ($self, $s, $name) = @_;
+	my ($state, $message) = ($self->{sqlstate}, $self->{message});
+	my $isolated = $self->{iso}{$s} && $self->in_transaction($s);
+
+	if ($GAVE_WAY{$state} || ($state eq '55000' && $isolated) || $state eq '25P02')
+	{
+		$self->count('refreshes', "gave way $state");
+		$self->abort($s);
+		return 0;
+	}
+	my $plain = $state =~ /^22/ ? $self->query_error($s, $name) : undef;
+	$self->abort($s);
+	if (defined $plain && $plain eq $state)
+	{
+		$self->count('refreshes', "query fails $state");
+		return 0;
+	}
+	die { kind => 'refresh', key => "refresh $state " . substr($message =~ s/\d+|"[^"]*"/?/gr, 0, 60), stream => $name, detail => $message };
+}
+
+sub query_error
+{
+	my ($self, $s, $name) = @_;
+	$self->abort($s);
+	return undef if $self->run_sql($s, 'SELECT * FROM (' . query_sql($self->stream($name)->{q}) . ') AS q');
+	return $self->{sqlstate};
+}
+
+sub check
+{
+	my ($self, $s, $name, $when) = @_;
+	my $stream = $self->stream($name);
+	my $rows = $self->rows($s, compare_sql($stream));
+
+	if (!$rows)
+	{
+		# The query itself may fail now (overflow, division); then nothing can be said.
+		my ($state, $message) = ($self->{sqlstate}, $self->{message});
+		$self->abort($s);
+		return $self->count('comparisons', "not possible $state") if $state =~ /^22/ || $GAVE_WAY{$state};
+		die { kind => 'tester', key => "tester $state", stream => $name, detail => "$message\n" . compare_sql($stream) };
+	}
+	$self->count('comparisons', $when);
+	$self->count('rows compared', rows_class((shift @$rows)->[1]));
+	return unless @$rows;
+	die {
+		kind => 'difference', key => 'difference', stream => $name,
+		detail => "$name after $when:\n" . join("\n", map { "  $_->[0] $_->[1]" } @$rows)
+	};
+}
+
+sub rows_class
+{
+	my ($n) = @_;
+	return $n == 0 ? 'none' : $n < 10 ? '1 to 9' : $n < 100 ? '10 to 99' : '100 and more';
+}
+
+# --- several at once -------------------------------------------------------------------
+
+sub send
+{
+	my ($self, $s, $sql) = @_;
+	local $SIG{__WARN__} = sub { };
+	$self->trace("$s: (sent) $sql") if $self->{verbose};
+	return $self->session($s)->do($sql, { pg_async => ASYNC });
+}
+
+sub receive
+{
+	my ($self, $s) = @_;
+	local $SIG{__WARN__} = sub { };
+	my $result = $self->session($s)->pg_result;
+	return 1 if defined $result && $result ne '';
+	$self->note_error($s);
+	return 0;
+}
+
+sub refresh_waiting
+{
+	my ($self, $step) = @_;
+	my ($s, $other, $name) = @$step{qw(s other st)};
+
+	return unless $self->{usable}{$name};
+	return $self->refresh($s, $name)
+	  if $self->in_transaction($s) || !$self->in_transaction($other);
+	my $pid = $self->session($s)->{pg_pid};
+	my $ready = sub { $self->session($s)->pg_ready };
+	my $before = $self->last_refresh($s, $name);
+
+	$self->run_sql($s, 'SET lock_timeout = 3000');
+	$self->send($s, refresh_sql($name));
+	$self->wait_for(sub { $ready->() || $self->sql_value('admin', "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $pid AND NOT granted)") });
+	if (!$ready->())
+	{
+		$self->count('refreshes', 'had to wait');
+		$self->write($other, 'COMMIT');
+	}
+	$self->wait_for($ready);
+	my $ok = $self->receive($s);
+	$self->refresh_failed($s, $name) unless $ok;
+	$self->run_sql($s, 'SET lock_timeout = 40');
+	return unless $ok;
+	$self->note_refresh($s, $name, $before);
+	$self->check($s, $name, 'waiting refresh');
+}
+
+sub wait_for
+{
+	my ($self, $done) = @_;
+	my $deadline = time() + 60;
+
+	while (!$done->())
+	{
+		die { kind => 'hang', key => 'hang', detail => 'a statement does not end' } if time() > $deadline;
+		sleep(0.001);
+	}
+}
+
+# Sessions run their scripts side by side; what happens in which order is up to the server.
+sub storm
+{
+	my ($self, $step) = @_;
+	my %queue;
+
+	$self->end_transactions;
+	for my $s (1 .. @{ $step->{scripts} })
+	{
+		$queue{$s} = [ map { $self->storm_sql($_) } @{ $step->{scripts}[ $s - 1 ] } ];
+		$self->run_sql($s, 'SET lock_timeout = 2000');
+	}
+	my %busy;
+	while (%queue)
+	{
+		for my $s (sort keys %queue)
+		{
+			if (defined $busy{$s})
+			{
+				next unless $self->session($s)->pg_ready;
+				$self->storm_result($s, delete $busy{$s});
+			}
+			my $next = shift @{ $queue{$s} };
+			if (!defined $next)
+			{
+				delete $queue{$s};
+				next;
+			}
+			$self->send($s, $next->{sql});
+			$busy{$s} = $next;
+		}
+		sleep(0.0003);
+	}
+	$self->run_sql($_, 'SET lock_timeout = 40') for 1 .. @{ $step->{scripts} };
+	$self->end_transactions;
+	$self->check_all('storm');
+}
+
+sub storm_sql
+{
+	my ($self, $item) = @_;
+
+	return { sql => $item } unless ref $item;
+	return $self->{usable}{ $item->{st} } ? { sql => refresh_sql($item->{st}), st => $item->{st} } : ()
+	  if defined $item->{st};
+	my $sql = $item->{k} eq 'insert' ? insert_step_sql($self->{case}, $item) : $item->{sql};
+	return defined $sql ? { sql => $sql } : ();
+}
+
+sub storm_result
+{
+	my ($self, $s, $sent) = @_;
+
+	if ($self->receive($s))
+	{
+		$self->count('statements in storms', $sent->{st} ? 'refresh' : 'write');
+		return;
+	}
+	if (!$sent->{st})
+	{
+		$self->count('statements in storms', "failed $self->{sqlstate}");
+		return $self->abort($s);
+	}
+	$self->refresh_failed($s, $sent->{st});
+}
+
+# --- the end ---------------------------------------------------------------------------
+
+sub end_transactions
+{
+	my ($self) = @_;
+
+	for my $s (1 .. $SESSIONS)
+	{
+		next unless $self->in_transaction($s);
+		$self->run_sql($s, 'COMMIT');
+		$self->abort($s);
+	}
+	for my $row (@{ $self->rows('admin', 'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()') })
+	{
+		$self->run_sql('admin', "COMMIT PREPARED '$row->[0]'");
+	}
+}
+
+sub finish
+{
+	my ($self) = @_;
+	$self->end_transactions;
+	$self->check_all('end');
+	$self->check_quiet;
+}
+
+sub check_all
+{
+	my ($self, $when) = @_;
+	my @names = grep { $self->{usable}{$_} } map { $_->{name} } @{ $self->{case}{streams} };
+
+	$self->run_sql(1, 'SET lock_timeout = 5000');
+	$self->refresh(1, $_) for @names;
+	# Nobody moves any more, so the earlier ones are still right.
+	$self->check(1, $_, $when) for @names;
+	$self->run_sql(1, 'SET lock_timeout = 40');
+}
+
+# A refresh with nothing new writes nothing and takes no transaction id.
+sub check_quiet
+{
+	my ($self) = @_;
+
+	return if $self->{fake};
+	for my $stream (grep { $self->{usable}{ $_->{name} } } @{ $self->{case}{streams} })
+	{
+		my $name = $stream->{name};
+		my $table = table_name($name);
+		my $rows = "SELECT coalesce(md5(string_agg(ctid::text || xmin::text, ',' ORDER BY ctid)), '') FROM $table";
+		my $before = $self->sql_value('admin', $rows);
+
+		$self->run_sql(1, 'BEGIN');
+		my $ok = $self->run_sql(1, refresh_sql($name));
+		next if !$ok && !$self->refresh_failed(1, $name);
+		my $xid = $self->sql_value(1, 'SELECT pg_current_xact_id_if_assigned()');
+		$self->run_sql(1, 'COMMIT');
+		$self->count('refreshes with nothing to do', $xid ? 'with transaction id' : 'without transaction id');
+		die { kind => 'quiet', key => 'quiet', stream => $name, detail => "$name: a refresh without any change wrote" }
+		  if $xid || $self->sql_value('admin', $rows) ne $before;
+	}
+}
+
+# '' or what is left behind.
+sub clean_up
+{
+	my ($self) = @_;
+
+	for my $s (keys %{ $self->{session} })
+	{
+		# A statement may still be running after a failure in a storm.
+		local $SIG{__WARN__} = sub { };
+		my $dbh = $self->{session}{$s};
+		if ($dbh->{pg_async_status})
+		{
+			$dbh->pg_cancel;
+		}
+		$self->abort($s);
+	}
+	for my $row (@{ $self->rows('admin', 'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()') })
+	{
+		$self->run_sql('admin', "ROLLBACK PREPARED '$row->[0]'");
+	}
+	return '' if !$self->sql_value('admin', "SELECT to_regnamespace('o') IS NOT NULL");
+	$self->run_sql('admin', 'DROP SCHEMA o CASCADE') or die { detail => $self->{message} };
+	return '' if $self->{fake};
+	my $left = $self->sql_value(
+		'admin', q{
+SELECT string_agg(what, ', ') FROM (
+	SELECT 'definition ' || pgt_id FROM pgtrickle.pgt_definitions
+	UNION ALL SELECT 'source ' || source_id FROM pgtrickle.pgt_sources
+	UNION ALL SELECT 'frontier ' || pgt_id FROM pgtrickle.pgt_frontiers
+	UNION ALL SELECT 'dependency of ' || pgt_id FROM pgtrickle.pgt_dependencies
+	UNION ALL SELECT 'relation ' || oid::regclass FROM pg_class
+		WHERE relnamespace IN ('pgtrickle_changes'::regnamespace, 'pgtrickle_state'::regnamespace)
+		AND relkind IN ('r', 'v', 'S')) AS l(what)});
+	return '' unless defined $left;
+	$self->new_database;
+	return "left behind after DROP SCHEMA CASCADE: $left";
+}
+
+1;
