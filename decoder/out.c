@@ -264,6 +264,48 @@ pgtd_put_string(PgtdOut *out, const char *text, Size len)
 	pgtd_put_utf8_string(out, text, len);
 }
 
+/* ---- names ------------------------------------------------------------------------- */
+
+static bool
+needs_quotes(const char *name)
+{
+	if (!((*name >= 'a' && *name <= 'z') || *name == '_'))
+		return true;
+	for (; *name != '\0'; name++)
+	{
+		if (!((*name >= 'a' && *name <= 'z') || (*name >= '0' && *name <= '9') || *name == '_'))
+			return true;
+	}
+	return false;
+}
+
+/* quote_identifier knows keywords, which differ by release, and obeys a setting. */
+static void
+append_quoted(StringInfo buf, const char *name)
+{
+	if (!needs_quotes(name))
+	{
+		appendStringInfoString(buf, name);
+		return;
+	}
+	appendStringInfoChar(buf, '"');
+	for (; *name != '\0'; name++)
+	{
+		if (*name == '"')
+			appendStringInfoChar(buf, '"');
+		appendStringInfoChar(buf, *name);
+	}
+	appendStringInfoChar(buf, '"');
+}
+
+void
+pgtd_append_name(StringInfo buf, const char *schema, const char *name)
+{
+	append_quoted(buf, schema);
+	appendStringInfoChar(buf, '.');
+	append_quoted(buf, name);
+}
+
 /* ---- UTF-8 ------------------------------------------------------------------------- */
 
 void

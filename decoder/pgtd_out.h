@@ -97,6 +97,12 @@ extern void pgtd_put_utf8_string(PgtdOut *out, const char *utf8, Size len);
 extern void pgtd_put_string(PgtdOut *out, const char *text, Size len);
 
 /*
+ * schema.name, each quoted where it has other characters than lower case letters, digits
+ * and underscores; text of the database. The same in every release and session.
+ */
+extern void pgtd_append_name(StringInfo buf, const char *schema, const char *name);
+
+/*
  * Text of the database in UTF-8: the text itself where that is the same, else palloc'd.
  * Raises an error when it cannot be converted, or returns NULL with missing_ok.
  */

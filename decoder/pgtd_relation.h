@@ -82,7 +82,10 @@ typedef struct PgtdRelationCache PgtdRelationCache;
 extern PgtdRelationCache *pgtd_make_relation_cache(const PgtdEncoding *encoding, const List *tables,
 												   const List *exclude_tables);
 
-/* The entry, valid, with names and filters; more after pgtd_describe_relation. */
+/*
+ * The entry, valid, with names and filters; more after pgtd_describe_relation, which names
+ * types and so needs quote_all_identifiers off.
+ */
 extern PgtdRelation *pgtd_get_relation(PgtdRelationCache *cache, Relation relation);
 extern void pgtd_describe_relation(PgtdRelationCache *cache, PgtdRelation *rel, Relation relation);
 

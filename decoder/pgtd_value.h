@@ -81,7 +81,10 @@ typedef struct PgtdTypeNeeds
 extern PgtdType *pgtd_make_type(const PgtdEncoding *encoding, Oid type_id, PgtdTypeNeeds *needs);
 extern const char *pgtd_make_member(const PgtdEncoding *encoding, const char *name, Size *len);
 
-/* "type":..., with base and fields where it has them; what schema messages say of a type. */
+/*
+ * "type":..., with base and fields where it has them; what schema messages say of a type.
+ * The caller has quote_all_identifiers off.
+ */
 extern void pgtd_put_type_members(PgtdOut *out, Oid type_id, int32 typmod);
 
 /* Writes a value that is not NULL. Allocates in CurrentMemoryContext. */

@@ -46,8 +46,8 @@ extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 #define KEPT_BUFFER_BYTES (8 * 1024 * 1024)
 
 /*
- * What output functions of types may read. They run with these values, whatever the session
- * has; see apply_settings.
+ * What output functions of types, and the names of types, depend on. They are made with
+ * these values, whatever the session has; see apply_settings.
  */
 static const struct
 {
@@ -245,8 +245,9 @@ handle_begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 }
 
 /*
- * Give output functions the same settings in every session. Only for transactions with rows
- * that need it; the level goes at commit, or with the transaction that decoding runs in.
+ * The same settings in every session. Only for transactions that need it: that describe a
+ * relation, or have values that output functions write. The level goes at commit, or with
+ * the transaction that decoding runs in.
  */
 static void
 apply_settings(PgtdTransaction *tx)
@@ -316,7 +317,11 @@ find_kept_relation(PgtdState *state, Relation relation)
 	rel = pgtd_get_relation(state->cache, relation);
 	if (rel->is_excluded || (!rel->is_listed && find_refresh(state, rel) == NULL))
 		return NULL;
-	pgtd_describe_relation(state->cache, rel, relation);
+	if (!rel->is_described)
+	{
+		apply_settings(&state->tx);
+		pgtd_describe_relation(state->cache, rel, relation);
+	}
 	return rel;
 }
 

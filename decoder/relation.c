@@ -458,47 +458,13 @@ load_key(PgtdRelation *rel, Relation relation)
 
 /* ---- describing: what consumers see ------------------------------------------------------ */
 
-static bool
-needs_quotes(const char *name)
-{
-	if (!((*name >= 'a' && *name <= 'z') || *name == '_'))
-		return true;
-	for (; *name != '\0'; name++)
-	{
-		if (!((*name >= 'a' && *name <= 'z') || (*name >= '0' && *name <= '9') || *name == '_'))
-			return true;
-	}
-	return false;
-}
-
-/* quote_identifier knows keywords, which differ by release, and obeys a setting. */
-static void
-append_quoted(StringInfo buf, const char *name)
-{
-	if (!needs_quotes(name))
-	{
-		appendStringInfoString(buf, name);
-		return;
-	}
-	appendStringInfoChar(buf, '"');
-	for (; *name != '\0'; name++)
-	{
-		if (*name == '"')
-			appendStringInfoChar(buf, '"');
-		appendStringInfoChar(buf, *name);
-	}
-	appendStringInfoChar(buf, '"');
-}
-
 void
 pgtd_put_label(PgtdOut *out, const char *schema, const char *name)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	append_quoted(&buf, schema);
-	appendStringInfoChar(&buf, '.');
-	append_quoted(&buf, name);
+	pgtd_append_name(&buf, schema, name);
 	pgtd_put_string(out, buf.data, buf.len);
 	pfree(buf.data);
 }

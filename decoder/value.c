@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -198,19 +199,67 @@ pgtd_make_type(const PgtdEncoding *encoding, Oid type_id, PgtdTypeNeeds *needs)
 
 /* ---- what schema messages say of a type ---------------------------------------------- */
 
+/* Modifiers as the type itself writes them, for example "(Point,4326)". */
+static void
+append_typmod(StringInfo buf, Form_pg_type form, int32 typmod)
+{
+	if (typmod < 0)
+		return;
+	if (OidIsValid(form->typmodout))
+		appendStringInfoString(
+			buf, DatumGetCString(OidFunctionCall1(form->typmodout, Int32GetDatum(typmod))));
+	else
+		appendStringInfo(buf, "(%d)", typmod);
+}
+
 /*
- * The canonical name: types of pg_catalog bare, all others with their schema, whatever
- * search_path says.
+ * The canonical name: types of pg_catalog bare and as SQL spells them, all others with their
+ * schema, whatever search_path says and whichever words the release has for keywords.
  */
+static void
+append_type_name(StringInfo buf, Oid type_id, int32 typmod)
+{
+	Oid element_id = get_element_type(type_id);
+	const char *prefix = "pg_catalog.";
+	HeapTuple tuple;
+	Form_pg_type form;
+
+	if (OidIsValid(element_id) && type_id != INT2VECTOROID && type_id != OIDVECTOROID)
+	{
+		append_type_name(buf, element_id, typmod);
+		appendStringInfoString(buf, "[]");
+		return;
+	}
+	if (type_id < FirstNormalObjectId)
+	{
+		const char *name = format_type_extended(
+			type_id, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+
+		if (strncmp(name, prefix, strlen(prefix)) == 0)
+			name += strlen(prefix);
+		appendStringInfoString(buf, name);
+		return;
+	}
+
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type_id));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("could not find the type with OID %u", type_id)));
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	pgtd_append_name(buf, get_namespace_name(form->typnamespace), NameStr(form->typname));
+	append_typmod(buf, form, typmod);
+	ReleaseSysCache(tuple);
+}
+
 static void
 put_type_name(PgtdOut *out, Oid type_id, int32 typmod)
 {
-	const char *name = format_type_extended(type_id, typmod,
-											FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+	StringInfoData buf;
 
-	if (strncmp(name, "pg_catalog.", strlen("pg_catalog.")) == 0)
-		name += strlen("pg_catalog.");
-	pgtd_put_string(out, name, strlen(name));
+	initStringInfo(&buf);
+	append_type_name(&buf, type_id, typmod);
+	pgtd_put_string(out, buf.data, buf.len);
+	pfree(buf.data);
 }
 
 static void
