@@ -9,13 +9,23 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "executor/executor.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/optimizer.h"
 #include "replication/logical.h"
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
+#if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#endif
+#include "replication/message.h"
 #include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +40,16 @@ pgt_compat_is_relation_owner(Oid relid, Oid userid)
 	return object_ownercheck(RelationRelationId, relid, userid);
 #else
 	return pg_class_ownercheck(relid, userid);
+#endif
+}
+
+static inline bool
+pgt_compat_may_execute(Oid function, Oid userid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, userid, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, userid, ACL_EXECUTE) == ACLCHECK_OK;
 #endif
 }
 
@@ -113,6 +133,88 @@ pgt_compat_interval_infinity(const Interval *interval)
 		return 1;
 #endif
 	return 0;
+}
+
+/* ---- writing without a plan ---- */
+
+/*
+ * A relation that is written without a plan, as range table entry 1 of an
+ * executor state; all its columns count as updated (UPDATE OF triggers).
+ */
+static inline ResultRelInfo *
+pgt_compat_init_result_relation(EState *estate, Relation relation)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+	Bitmapset  *columns = NULL;
+
+	for (int i = 1; i <= RelationGetNumberOfAttributes(relation); i++)
+		columns = bms_add_member(columns, i - FirstLowInvalidHeapAttributeNumber);
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(relation);
+	rte->relkind = relation->rd_rel->relkind;
+	rte->rellockmode = RowExclusiveLock;
+#if PG_VERSION_NUM >= 160000
+	{
+		List	   *infos = NIL;
+		RTEPermissionInfo *info = addRTEPermissionInfo(&infos, rte);
+
+		info->updatedCols = columns;
+#if PG_VERSION_NUM >= 180000
+		ExecInitRangeTable(estate, list_make1(rte), infos, bms_make_singleton(1));
+#else
+		ExecInitRangeTable(estate, list_make1(rte), infos);
+#endif
+	}
+#else
+	rte->updatedCols = columns;
+	ExecInitRangeTable(estate, list_make1(rte));
+#endif
+	InitResultRelInfo(result, relation, 1, NULL, 0);
+	estate->es_opened_result_relations = lappend(estate->es_opened_result_relations, result);
+	estate->es_output_cid = GetCurrentCommandId(true);
+	return result;
+}
+
+/* Index entries of a row that was just inserted. */
+static inline List *
+pgt_compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL, false);
+#else
+	return ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* A transactional logical message. */
+static inline void
+pgt_compat_log_message(const char *prefix, const char *message, size_t size)
+{
+#if PG_VERSION_NUM >= 170000
+	(void) LogLogicalMessage(prefix, message, size, true, false);
+#else
+	(void) LogLogicalMessage(prefix, message, size, true);
+#endif
+}
+
+/* What a range table entry asks of whom: 0 if nothing. */
+static inline AclMode
+pgt_compat_required_rights(const Query *query, const RangeTblEntry *rte, Bitmapset **columns)
+{
+#if PG_VERSION_NUM >= 160000
+	RTEPermissionInfo *info;
+
+	*columns = NULL;
+	if (rte->perminfoindex == 0)
+		return 0;
+	info = getRTEPermissionInfo(query->rteperminfos, (RangeTblEntry *) rte);
+	*columns = info->selectedCols;
+	return info->requiredPerms;
+#else
+	*columns = rte->selectedCols;
+	return rte->requiredPerms;
+#endif
 }
 
 #endif							/* PGT_COMPAT_H */

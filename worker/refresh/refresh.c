@@ -1,0 +1,427 @@
+/*
+ * refresh.c: one refresh, from lock to history; reads like README.md.
+ *
+ * Runs in the caller's transaction. Everything is allocated in one memory
+ * context, deleted at the end. Locks, until the end of the transaction and in
+ * this order: the refresh lock of the stream table, AccessShare on what it
+ * reads (by oid), RowExclusive on what it writes.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/tablecmds.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "pgt_clock.h"
+#include "pgt_guc.h"
+#include "pgt_history.h"
+#include "pgt_point.h"
+#include "pgt_security.h"
+
+#include "refresh_internal.h"
+
+/* Advisory locks of users have 1 or 2 here; see pg_locks.objsubid. */
+#define LOCK_FIELD4 3
+
+/* Refreshes of this session that have begun: one may be inside another, through a trigger. */
+typedef struct Running
+{
+	int64 pgt_id;
+	struct Running *outer;
+} Running;
+
+static Running *running = NULL;
+
+bool
+pgt_refresh_lock(int64 pgt_id, bool wait)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (pgt_id >> 32), (uint32) pgt_id, LOCK_FIELD4);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+check_transaction(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cannot refresh a stream table during recovery"),
+						errhint("Refresh it on the primary.")));
+	PreventCommandIfReadOnly("refresh of a stream table");
+	PreventCommandIfParallelMode("refresh of a stream table");
+}
+
+/* ---- What is read and written ---- */
+
+static int
+compare_sources(const ListCell *a, const ListCell *b)
+{
+	Oid left = ((PgtSourceUse *) lfirst(a))->relid;
+	Oid right = ((PgtSourceUse *) lfirst(b))->relid;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/*
+ * Locks what the definition reads and writes. Waiting for a lock lets other
+ * changes in, so the definition is opened again until it stays the same.
+ */
+static void
+open_definition(Refresh *refresh)
+{
+	PgtStreamTable *st = refresh->st;
+	const PgtDefinition *before;
+	ListCell *lc;
+
+	do
+	{
+		List *sources;
+
+		refresh->delta = pgt_delta_open(st->pgt_id, st->relid, st->view_relid);
+		before = pgt_delta_definition(refresh->delta);
+		sources = list_copy(before->sources);
+		list_sort(sources, compare_sources);
+		foreach (lc, sources)
+			LockRelationOid(((PgtSourceUse *) lfirst(lc))->relid, AccessShareLock);
+		foreach (lc, before->stages)
+			LockRelationOid(((PgtStage *) lfirst(lc))->relid, RowExclusiveLock);
+		refresh->delta = pgt_delta_open(st->pgt_id, st->relid, st->view_relid);
+		refresh->definition = pgt_delta_definition(refresh->delta);
+	} while (refresh->definition != before);
+}
+
+/* Makes capture complete again; changes since it broke are lost. */
+static void
+repair_capture(Refresh *refresh, PgtSourceUse *source, const char *reason)
+{
+	bool is_stream_table = pgt_stream_table_find(source->relid) != NULL;
+	PgtSecurity saved;
+
+	LockRelationOid(source->relid, ShareRowExclusiveLock);
+	saved = pgt_security_become_extension_owner();
+	pgt_capture_install(source->relid, source->columns, is_stream_table);
+	pgt_security_restore(&saved);
+	refresh->broken = psprintf("changes of %s may be missing: %s", get_rel_name(source->relid),
+							   reason);
+}
+
+static void
+check_capture(Refresh *refresh)
+{
+	ListCell *lc;
+
+	refresh->sees_all = refresh->definition->full_reason == NULL ||
+						!contain_mutable_functions((Node *) refresh->definition->query);
+	foreach (lc, refresh->definition->sources)
+	{
+		PgtSourceUse *source = lfirst(lc);
+		const char *reason;
+
+		if (source->is_view)
+			continue;
+		reason = pgt_capture_broken(source->relid);
+		if (reason != NULL && pgt_capture_reason(source->relid) != NULL)
+		{
+			refresh->sees_all = false;
+			continue;
+		}
+		if (reason != NULL)
+			repair_capture(refresh, source, reason);
+		refresh->captured = lappend(refresh->captured, source);
+	}
+}
+
+/* An index that somebody dropped is made again, and everything computed. */
+static void
+check_storage(Refresh *refresh)
+{
+	ListCell *lc;
+
+	foreach (lc, refresh->definition->stages)
+	{
+		const PgtStage *stage = lfirst(lc);
+
+		if (stage->technique == PGT_TECHNIQUE_FULL || pgt_storage_is_complete(stage))
+			continue;
+		pgt_refresh_create_storage(refresh->st, stage,
+								   lnext(refresh->definition->stages, lc) != NULL);
+		refresh->broken = "the index that identifies its rows was missing";
+	}
+	if (refresh->broken != NULL)
+		open_definition(refresh); /* it may have a state table now */
+}
+
+/* ---- The snapshot and what came since the last ---- */
+
+static void
+take_snapshot(Refresh *refresh)
+{
+	ListCell *lc;
+
+	foreach (lc, refresh->captured)
+		pgt_capture_mark(((PgtSourceUse *) lfirst(lc))->relid);
+	/* Own changes so far are part of the state, and of the frontier. */
+	CommandCounterIncrement();
+	refresh->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	refresh->data_timestamp = pgt_clock_now();
+	refresh->frontier = pgt_frontier_of_snapshot(refresh->snapshot);
+	PGT_POINT("refresh-after-snapshot");
+}
+
+static void
+read_frontier(Refresh *refresh)
+{
+	pgt_frontier_get(refresh->st->pgt_id, &refresh->row);
+	if (!refresh->row.frontier.valid ||
+		pgt_frontier_is_behind(&refresh->row.frontier, &refresh->frontier))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("stream table \"%s\" is refreshed beyond the snapshot of this transaction",
+					get_rel_name(refresh->st->relid)),
+			 errdetail("A refresh may only move it forwards."),
+			 errhint("Refresh it in a transaction of isolation level READ COMMITTED.")));
+}
+
+static void
+read_changes(Refresh *refresh)
+{
+	ListCell *lc;
+
+	if (!refresh->row.frontier.valid || refresh->row.rebuild_reason != NULL ||
+		refresh->broken != NULL)
+		return;
+	foreach (lc, refresh->captured)
+	{
+		PgtSourceUse *source = lfirst(lc);
+		PgtChangeSet *changes = pgt_capture_read(source->relid, source->columns,
+												 &refresh->row.frontier, &refresh->frontier,
+												 refresh->snapshot);
+
+		refresh->result.rows_in += changes->nrows;
+		refresh->changes = lappend(refresh->changes, changes);
+	}
+}
+
+/* ---- The work ---- */
+
+void
+pgt_refresh_count(Refresh *refresh, Apply *apply)
+{
+	refresh->result.rows_inserted += apply->inserted;
+	refresh->result.rows_updated += apply->updated;
+	refresh->result.rows_deleted += apply->deleted;
+}
+
+/*
+ * A delta did not fit what is stored. Test builds stop here, so that the cause
+ * is found; others compute everything under the same snapshot. Own commands up
+ * to now are then seen by the statements, so the frontier has to say so.
+ */
+static void
+repair(Refresh *refresh, const char *misfit)
+{
+#ifdef PGT_TEST_POINTS
+	if (pgt_guc_verify)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("a delta does not fit stream table \"%s\"",
+							   get_rel_name(refresh->st->relid)),
+						errdetail("Reason: %s.", misfit)));
+#endif
+	ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED),
+					  errmsg("a delta does not fit stream table \"%s\", computing it anew",
+							 get_rel_name(refresh->st->relid)),
+					  errdetail("Reason: %s.", misfit)));
+	refresh->result.action = "REINITIALIZE";
+	refresh->result.reason = psprintf("delta_misfit: %s", misfit);
+	CommandCounterIncrement();
+	refresh->frontier.own_xid = GetTopFullTransactionIdIfAny();
+	refresh->frontier.own_cmd = (int64) GetCurrentCommandId(false) - 1;
+	pgt_full_run(refresh);
+}
+
+/* Deltas and apply, with the rights of the owner and the safest settings. */
+static void
+run_work(Refresh *refresh)
+{
+	PgtSecurity saved = pgt_security_become(refresh->owner);
+	const char *misfit = NULL;
+
+	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	PushActiveSnapshot(refresh->snapshot);
+	if (strcmp(refresh->result.action, "DIFFERENTIAL") != 0)
+		pgt_full_run(refresh);
+	else if (!pgt_differential_run(refresh, &misfit))
+		repair(refresh, misfit);
+	PopActiveSnapshot();
+	pgt_security_restore(&saved);
+	pgt_announce_close(refresh);
+	CommandCounterIncrement();
+}
+
+static bool
+is_full(const Refresh *refresh)
+{
+	return strcmp(refresh->result.action, "DIFFERENTIAL") != 0;
+}
+
+static void
+write_frontier(Refresh *refresh)
+{
+	PgtFrontierUpdate update = {0};
+
+	update.frontier = refresh->frontier;
+	update.data_timestamp = refresh->data_timestamp;
+	update.refresh_id = refresh->refresh_id;
+	update.mode = refresh->result.action;
+	update.new_epoch = is_full(refresh) || refresh->stale_states;
+	update.rebuilt = is_full(refresh) ? refresh->row.rebuild_reason : NULL;
+	update.duration_ms = refresh->result.duration_ms;
+	update.rows_in = refresh->result.rows_in;
+	update.rows_inserted = refresh->result.rows_inserted;
+	update.rows_updated = refresh->result.rows_updated;
+	update.rows_deleted = refresh->result.rows_deleted;
+	pgt_frontier_update(refresh->st->pgt_id, &update);
+}
+
+static void
+write_history(Refresh *refresh, TimestampTz start, TimestampTz end, double snapshot_ms)
+{
+	PgtHistoryRow row = {0};
+
+	row.refresh_id = refresh->refresh_id;
+	row.pgt_id = refresh->st->pgt_id;
+	row.start_time = start;
+	row.end_time = end;
+	row.data_timestamp = refresh->data_timestamp;
+	row.action = refresh->result.action;
+	row.refresh_reason = refresh->result.reason;
+	row.status = "COMPLETED";
+	row.rows_in = refresh->result.rows_in;
+	row.rows_inserted = refresh->result.rows_inserted;
+	row.rows_updated = refresh->result.rows_updated;
+	row.rows_deleted = refresh->result.rows_deleted;
+	row.phases = psprintf("{\"snapshot\": %.3f, \"delta\": %.3f, \"apply\": %.3f}", snapshot_ms,
+						  refresh->delta_ms, refresh->apply_ms);
+	row.initiated_by = refresh->request->initiated_by;
+	row.attempt = refresh->request->attempt;
+	pgt_history_insert(&row);
+	if (pgt_guc_log_refreshes)
+		ereport(LOG, (errmsg("refreshed stream table \"%s\" in %.3f ms: %s%s%s, " INT64_FORMAT
+							 " in, " INT64_FORMAT " inserted, " INT64_FORMAT
+							 " updated, " INT64_FORMAT " deleted",
+							 get_rel_name(refresh->st->relid), refresh->result.duration_ms,
+							 row.action, row.refresh_reason != NULL ? ", " : "",
+							 row.refresh_reason != NULL ? row.refresh_reason : "", row.rows_in,
+							 row.rows_inserted, row.rows_updated, row.rows_deleted)));
+}
+
+/* ---- The order of things ---- */
+
+/* False if another session refreshes it and the caller does not want to wait. */
+static bool
+lock_and_open(Refresh *refresh)
+{
+	const PgtRefreshRequest *request = refresh->request;
+
+	if (!pgt_refresh_lock(request->pgt_id, !request->skip_locked))
+		return false;
+	refresh->st = pgt_stream_table_find_id(request->pgt_id);
+	if (refresh->st == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("stream table " INT64_FORMAT " does not exist", request->pgt_id)));
+	refresh->owner = pgt_stream_table_owner(refresh->st);
+	open_definition(refresh);
+	pgt_rights_check(refresh->st, refresh->owner);
+	check_capture(refresh);
+	check_storage(refresh);
+	return true;
+}
+
+static void
+run_locked(Refresh *refresh)
+{
+	TimestampTz start = pgt_clock_now();
+	TimestampTz begin_work;
+	TimestampTz end;
+	Decision decision;
+
+	refresh->result.action = "SKIP";
+	refresh->result.reason = "another refresh is running";
+	if (!lock_and_open(refresh))
+		return;
+	take_snapshot(refresh);
+	read_frontier(refresh);
+	read_changes(refresh);
+	decision = pgt_decide_action(refresh);
+	refresh->result.action = decision.action;
+	refresh->result.reason = decision.reason;
+	begin_work = pgt_clock_now();
+	if (strcmp(decision.action, "NO_DATA") != 0)
+	{
+		refresh->refresh_id = pgt_history_next_id();
+		run_work(refresh);
+		PGT_POINT("refresh-after-apply");
+		end = pgt_clock_now();
+		refresh->result.duration_ms = pgt_clock_ms_between(start, end);
+		write_frontier(refresh);
+		write_history(refresh, start, end, pgt_clock_ms_between(start, begin_work));
+		PGT_POINT("refresh-before-commit");
+	}
+	else
+		refresh->result.duration_ms = pgt_clock_ms_between(start, begin_work);
+	UnregisterSnapshot(refresh->snapshot);
+}
+
+static void
+check_not_running(int64 pgt_id)
+{
+	for (Running *outer = running; outer != NULL; outer = outer->outer)
+		if (outer->pgt_id == pgt_id)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("stream table " INT64_FORMAT " is being refreshed by this session", pgt_id),
+				 errdetail(
+					 "A function or trigger that its refresh runs asked for another refresh of it.")));
+}
+
+PgtRefreshResult
+pgt_refresh_run(const PgtRefreshRequest *request)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle refresh",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Refresh refresh = {.request = request};
+	Running frame = {request->pgt_id, running};
+
+	check_transaction();
+	check_not_running(request->pgt_id);
+	running = &frame;
+	PG_TRY();
+	{
+		run_locked(&refresh);
+	}
+	PG_FINALLY();
+	{
+		running = frame.outer;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	if (refresh.result.reason != NULL)
+		refresh.result.reason = pstrdup(refresh.result.reason);
+	MemoryContextDelete(context);
+	return refresh.result;
+}

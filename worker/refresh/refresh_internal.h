@@ -1,0 +1,218 @@
+/*
+ * refresh_internal.h: what the files of worker/refresh share.
+ */
+#ifndef REFRESH_INTERNAL_H
+#define REFRESH_INTERNAL_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "executor/execdesc.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+#include "utils/tuplestore.h"
+
+#include "pgt_capture.h"
+#include "pgt_change.h"
+#include "pgt_delta.h"
+#include "pgt_frontier.h"
+#include "pgt_refresh.h"
+#include "pgt_stream_table.h"
+
+/* ---- keymap.c: rows by key in memory ---- */
+
+/* How the values of one key column are compared and hashed, by SQL's equality. */
+typedef struct KeyColumn
+{
+	AttrNumber attnum; /* in the stored table, 1-based */
+	Oid type;
+	Oid collation;
+	int16 typlen;
+	bool typbyval;
+	bool hashable;
+	FmgrInfo eq;
+	FmgrInfo hash;
+	FmgrInfo cmp;
+} KeyColumn;
+
+typedef struct KeyEntry
+{
+	uint64 hash;
+	Datum *values; /* the key, in the map's memory */
+	bool *isnull;
+	MinimalTuple row; /* whatever the caller keeps */
+	MinimalTuple old_row;
+	int64 count;
+	bool done;
+	void *payload;
+	struct KeyEntry *next; /* in order of insertion */
+} KeyEntry;
+
+typedef struct KeyMap
+{
+	int nkeys;
+	KeyColumn *columns; /* NULL: compares images of desc */
+	TupleDesc desc;
+	MemoryContext context;
+	struct keyhash_hash *table; /* if every column has a hash function, */
+	struct RBTree *tree;		/* else */
+	int64 nentries;
+	KeyEntry *first;
+	KeyEntry *last;
+} KeyMap;
+
+extern KeyMap *pgt_keymap_make(int nkeys, KeyColumn *columns);
+extern KeyMap *pgt_keymap_make_images(TupleDesc desc);
+extern void pgt_keymap_free(KeyMap *map);
+extern uint64 pgt_keymap_hash(const KeyMap *map, const Datum *values, const bool *isnull);
+extern KeyEntry *pgt_keymap_find(KeyMap *map, Datum *values, bool *isnull);
+/* The entry of a key, made if it is missing (then *found is false and it is zeroed). */
+extern KeyEntry *pgt_keymap_get(KeyMap *map, Datum *values, bool *isnull, bool *found);
+/* The same under a whole row, which becomes the entry's row if it is new (images only). */
+extern KeyEntry *pgt_keymap_get_row(KeyMap *map, TupleTableSlot *slot, bool *found);
+
+/* ---- target.c: how the rows of a stored table are found ---- */
+
+typedef struct TargetInfo
+{
+	Oid relid; /* hash key */
+	bool stale;
+	PgtIdentity identity;
+	int nkeys;
+	KeyColumn *keys;
+	Oid index_relid;		   /* identity index; invalid for SINGLE, or if it is missing */
+	ScanKeyData *scankeys;	   /* nkeys, or one for the hash */
+	bool other_unique;		   /* the user made further unique or exclusion constraints, */
+	Bitmapset *unique_columns; /* on these columns */
+	MemoryContext context;
+} TargetInfo;
+
+/* Cached per backend until the relation changes. */
+extern TargetInfo *pgt_target_get(Relation relation, PgtIdentity identity, int nkeys,
+								  const AttrNumber *keys, const Oid *key_operators,
+								  const Oid *key_collations);
+extern TargetInfo *pgt_target_get_stage(Relation relation, const PgtStage *stage);
+extern TargetInfo *pgt_target_get_state(Relation relation, const PgtStage *stage);
+
+/* ---- apply*.c: writing rows ---- */
+
+typedef struct Apply
+{
+	const char *purpose; /* for errors: "stage 2", ... */
+	Relation relation;
+	TargetInfo *info;
+	EState *estate;
+	ResultRelInfo *result;
+	EPQState epq;
+	Snapshot snapshot; /* of look-ups: everything written before */
+	Relation index;
+	IndexScanDesc scan;
+	ScanKeyData *scankeys;
+	TupleTableSlot *old; /* the row found */
+	TupleTableSlot *row; /* virtual: the row to write */
+
+	/* Who gets what was really changed. */
+	PgtChangeSet *effect;
+	PgtCaptureWriter *writer;
+	Datum *effect_values;
+	bool *effect_isnull;
+
+	/* Called once before the first write. */
+	void (*before_write)(void *arg);
+	void *before_write_arg;
+	bool wrote;
+
+	/* Writes that wait until all deletes are done (TargetInfo.other_unique). */
+	Tuplestorestate *waiting;
+	TupleDesc waiting_desc;
+
+	int64 inserted;
+	int64 updated;
+	int64 deleted;
+	const char *misfit; /* the delta does not fit the stored rows, because */
+} Apply;
+
+extern Apply *pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state);
+extern void pgt_apply_collect(Apply *apply); /* remember the effective delta */
+extern void pgt_apply_publish(
+	Apply *apply); /* write it to the buffer, if somebody reads the table */
+extern void pgt_apply_finish(Apply *apply);
+extern bool pgt_apply_find(Apply *apply, Datum *values, bool *isnull); /* into apply->old */
+extern bool pgt_apply_find_first(Apply *apply);						   /* any row */
+extern bool pgt_apply_fetch(Apply *apply, ItemPointer tid);
+extern void pgt_apply_insert(Apply *apply, TupleTableSlot *row);
+extern void pgt_apply_update(Apply *apply, TupleTableSlot *row);	 /* apply->old becomes row */
+extern void pgt_apply_delete(Apply *apply);							 /* apply->old */
+extern bool pgt_apply_same_image(Apply *apply, TupleTableSlot *row); /* as apply->old */
+extern TupleTableSlot *pgt_apply_fill(Apply *apply, TupleTableSlot *source, int first);
+extern TupleTableSlot *pgt_apply_fill_tuple(Apply *apply, MinimalTuple tuple,
+											TupleTableSlot *scratch, int first);
+/* Scan for rows with an image; apply_next_image fills apply->old. */
+extern void pgt_apply_begin_image(Apply *apply, uint64 hash);
+extern bool pgt_apply_next_image(Apply *apply, Datum *values, bool *isnull);
+extern void pgt_apply_bulk_insert(Apply *apply, PgtDeltaRows *rows);
+extern void pgt_apply_note_effect(Apply *apply, TupleTableSlot *row, int weight);
+
+/* apply_delta.c: whole results. False if the delta does not fit (apply->misfit). */
+extern bool pgt_apply_replace(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows);
+extern bool pgt_apply_signed(Apply *apply, PgtDeltaRows *rows);
+extern void pgt_apply_replace_key(Apply *apply, Datum *values, bool *isnull, TupleTableSlot *row);
+extern int64 pgt_apply_weight(TupleTableSlot *slot);
+
+/* ---- one refresh ---- */
+
+typedef struct Refresh
+{
+	const PgtRefreshRequest *request;
+	PgtStreamTable *st;
+	Oid owner;
+	PgtDelta *delta;
+	const PgtDefinition *definition;
+	List *captured; /* PgtSourceUse: the sources whose changes are captured */
+	bool sees_all;	/* every source is captured, nothing else can change the result */
+	Snapshot snapshot;
+	PgtFrontierRow row;
+	PgtFrontier frontier; /* the new one */
+	List *changes;		  /* PgtChangeSet of the sources, later also of stages */
+	const char *broken;	  /* changes may be missing, because */
+	TimestampTz data_timestamp;
+	int64 refresh_id;
+	bool announced;
+	bool stale_states; /* an aggregate stage was refreshed without its states */
+	PgtRefreshResult result;
+	double delta_ms;
+	double apply_ms;
+} Refresh;
+
+/* decide.c */
+typedef struct Decision
+{
+	const char *action; /* NO_DATA FULL DIFFERENTIAL REINITIALIZE */
+	const char *reason; /* NULL: as always */
+} Decision;
+
+extern Decision pgt_decide_action(Refresh *refresh);
+
+/* differential.c, full.c */
+extern bool pgt_differential_run(Refresh *refresh, const char **misfit);
+extern void pgt_full_run(Refresh *refresh);
+extern void pgt_full_apply(Apply *apply, PgtDeltaRows *rows);
+extern bool pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index,
+							  PgtDeltaInput *input, Apply *apply);
+extern void pgt_refresh_count(Refresh *refresh, Apply *apply);
+
+/* announce.c */
+extern void pgt_announce_open(void *refresh);
+extern void pgt_announce_close(Refresh *refresh);
+
+/* rights.c */
+extern void pgt_rights_check(const PgtStreamTable *st, Oid owner);
+
+/* storage.c */
+extern bool pgt_storage_is_complete(const PgtStage *stage);
+
+#endif /* REFRESH_INTERNAL_H */

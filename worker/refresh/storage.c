@@ -1,0 +1,317 @@
+/*
+ * storage.c: what a stored table of a stage needs besides its columns: the
+ * index that identifies its rows, a replica identity, and for aggregate stages
+ * the table of their states.
+ *
+ * Called at creation, and again by a refresh that finds something missing;
+ * makes only what is missing. Runs as the extension's owner.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_opclass.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "parser/parse_agg.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "pgt_extension.h"
+#include "pgt_security.h"
+#include "pgt_spi.h"
+#include "pgt_sqltext.h"
+
+#include "refresh_internal.h"
+
+#define FILLFACTOR 80 /* of tables whose rows are updated */
+
+/* ---- Indexes ---- */
+
+/* Is the operator the equality of the type's default btree operator class? */
+static bool
+has_default_equality(Oid type, Oid operator)
+{
+	Oid opclass = GetDefaultOpClass(type, BTREE_AM_OID);
+
+	return OidIsValid(opclass) &&
+		   get_op_opfamily_strategy(operator, get_opclass_family(opclass)) == BTEqualStrategyNumber;
+}
+
+/* The operator class whose equality the operator is, as SQL. */
+static char *
+opclass_of(Oid type, Oid operator)
+{
+	PgtRows *rows = pgt_spi_select(
+		psprintf("SELECT n.nspname, c.opcname FROM pg_catalog.pg_opclass c"
+				 " JOIN pg_catalog.pg_namespace n ON n.oid = c.opcnamespace"
+				 " JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily"
+				 " WHERE c.opcmethod = %u AND o.amopopr = %u AND o.amopstrategy = %d"
+				 " AND o.amoplefttype = c.opcintype ORDER BY c.oid LIMIT 1",
+				 BTREE_AM_OID, operator, BTEqualStrategyNumber));
+
+	if (rows->nrows == 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("operator %u has no btree operator class for type %s", operator,
+							   format_type_be(type))));
+	return pgt_sqltext_qualified(pgt_spi_text(rows, 0, 1), pgt_spi_text(rows, 0, 2));
+}
+
+static void
+append_key_column(StringInfo sql, Relation relation, AttrNumber attnum, Oid operator, Oid collation)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), attnum - 1);
+
+	appendStringInfoString(sql, quote_identifier(NameStr(attribute->attname)));
+	if (OidIsValid(collation) && collation != attribute->attcollation)
+		appendStringInfo(sql, " COLLATE %s", pgt_sqltext_collation(collation));
+	if (!has_default_equality(attribute->atttypid, operator))
+		appendStringInfo(sql, " %s", opclass_of(attribute->atttypid, operator));
+}
+
+/* Can the key be declared as PRIMARY KEY? */
+static bool
+can_be_primary(Relation relation, const PgtStage *stage)
+{
+	if (!stage->keys_not_null)
+		return false;
+	for (int i = 0; i < stage->nkeys; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), stage->keys[i] - 1);
+
+		if (!has_default_equality(attribute->atttypid, stage->key_operators[i]) ||
+			attribute->attcollation != stage->key_collations[i])
+			return false;
+	}
+	return true;
+}
+
+static char *
+key_columns(Relation relation, int nkeys, const AttrNumber *keys, const PgtStage *stage)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(&sql, ", ");
+		append_key_column(&sql, relation, keys[i], stage->key_operators[i],
+						  stage->key_collations[i]);
+	}
+	return sql.data;
+}
+
+static void
+create_identity_index(const PgtStage *stage, bool is_stage)
+{
+	char *name = pgt_sqltext_relation(stage->relid);
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+	char *sql = NULL;
+
+	if (OidIsValid(info->index_relid))
+		;
+	else if (stage->identity == PGT_IDENTITY_ROW && stage->technique == PGT_TECHNIQUE_FULL)
+		; /* rows are never looked up */
+	else if (stage->identity == PGT_IDENTITY_ROW)
+		sql = psprintf("CREATE INDEX ON %s (%s(%s.*))", name,
+					   pgt_sqltext_qualified(PGT_SCHEMA, "row_hash"),
+					   quote_identifier(RelationGetRelationName(relation)));
+	else if (stage->identity == PGT_IDENTITY_KEY)
+	{
+		char *columns = key_columns(relation, stage->nkeys, stage->keys, stage);
+
+		if (!is_stage && can_be_primary(relation, stage) &&
+			!OidIsValid(RelationGetPrimaryKeyIndex(relation)))
+			sql = psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", name, columns);
+		else
+			sql = psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name, columns);
+	}
+	table_close(relation, NoLock);
+	if (sql != NULL)
+		pgt_spi_execute(sql);
+}
+
+/* ---- Replica identity ---- */
+
+static void
+refuse_key_identity(Relation relation)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("the rows of \"%s\" have no key that could be their replica identity",
+				RelationGetRelationName(relation)),
+		 errdetail(
+			 "identity => 'key' needs a key of the query's result whose columns are never null."),
+		 errhint("Use identity => 'full', or add the key columns to the query.")));
+}
+
+static void
+set_replica_identity(const PgtStreamTable *st, const PgtStage *stage)
+{
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	char *name = pgt_sqltext_relation(stage->relid);
+	char *sql;
+
+	if (st->identity == NULL || pg_strcasecmp(st->identity, "key") != 0)
+		sql = psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name);
+	else
+	{
+		TargetInfo *info = pgt_target_get_stage(relation, stage);
+
+		if (stage->identity != PGT_IDENTITY_KEY || !OidIsValid(info->index_relid))
+			refuse_key_identity(relation);
+		for (int i = 0; i < stage->nkeys; i++)
+			if (!TupleDescAttr(RelationGetDescr(relation), stage->keys[i] - 1)->attnotnull)
+				refuse_key_identity(relation);
+		sql = psprintf("ALTER TABLE %s REPLICA IDENTITY USING INDEX %s", name,
+					   quote_identifier(get_rel_name(info->index_relid)));
+	}
+	table_close(relation, NoLock);
+	pgt_spi_execute(sql);
+}
+
+/* ---- The state table of an aggregate stage ---- */
+
+static Oid
+state_type(const PgtAggregate *aggregate)
+{
+	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate->aggfnoid));
+	Oid type;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggregate->aggfnoid);
+	type = resolve_aggregate_transtype(aggregate->aggfnoid,
+									   ((Form_pg_aggregate) GETSTRUCT(tuple))->aggmtranstype,
+									   (Oid *) aggregate->argtypes, aggregate->nargs);
+	ReleaseSysCache(tuple);
+	return type == INTERNALOID ? BYTEAOID : type;
+}
+
+/* As the delta engine looks it up: see PgtStage.state_relid. */
+static char *
+state_table_name(const PgtStreamTable *st, const PgtStage *stage)
+{
+	return psprintf("state_" INT64_FORMAT "_%d", st->pgt_id, stage->number);
+}
+
+static void
+depend_on_table(Oid state_relid, Oid relid)
+{
+	ObjectAddress state = {RelationRelationId, state_relid, 0};
+	ObjectAddress table = {RelationRelationId, relid, 0};
+
+	recordDependencyOn(&state, &table, DEPENDENCY_AUTO);
+}
+
+static void
+create_state_table(const PgtStreamTable *st, const PgtStage *stage)
+{
+	char *relname = state_table_name(st, stage);
+	char *name = pgt_sqltext_qualified(PGT_STATE_SCHEMA, relname);
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	AttrNumber keys[INDEX_MAX_KEYS];
+	StringInfoData sql;
+	Oid relid;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (", name);
+	for (int i = 0; i < stage->nkeys; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), stage->keys[i] - 1);
+
+		keys[i] = i + 1;
+		appendStringInfo(&sql, "k%d %s", i + 1,
+						 pgt_sqltext_type(attribute->atttypid, attribute->atttypmod));
+		if (OidIsValid(attribute->attcollation))
+			appendStringInfo(&sql, " COLLATE %s", pgt_sqltext_collation(attribute->attcollation));
+		appendStringInfoString(&sql, ", ");
+	}
+	appendStringInfoString(&sql, "pgt_epoch pg_catalog.int8, pgt_n pg_catalog.int8");
+	for (int i = 0; i < stage->naggregates; i++)
+		appendStringInfo(&sql, ", s%d %s, c%d pg_catalog.int8", i + 1,
+						 pgt_sqltext_type(state_type(&stage->aggregates[i]), -1), i + 1);
+	appendStringInfo(&sql, ") WITH (fillfactor = %d)", FILLFACTOR);
+	pgt_spi_execute(sql.data);
+	table_close(relation, NoLock);
+
+	relid = get_relname_relid(relname, pgt_extension_schema(PGT_STATE_SCHEMA));
+	depend_on_table(relid, st->relid);
+	if (stage->nkeys == 0)
+		return;
+	relation = table_open(relid, AccessShareLock);
+	pgt_spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name,
+							 key_columns(relation, stage->nkeys, keys, stage)));
+	table_close(relation, NoLock);
+}
+
+/* ---- All together ---- */
+
+/* The user has not chosen a fillfactor: leave room, so that updates stay on their page. */
+static void
+set_fillfactor(const PgtStage *stage)
+{
+	Relation relation;
+	bool set;
+
+	if (stage->identity == PGT_IDENTITY_ROW)
+		return; /* no row is ever updated */
+	relation = table_open(stage->relid, AccessShareLock);
+	set = RelationGetFillFactor(relation, 0) != 0;
+	table_close(relation, NoLock);
+	if (!set)
+		pgt_spi_execute(psprintf("ALTER TABLE %s SET (fillfactor = %d)",
+								 pgt_sqltext_relation(stage->relid), FILLFACTOR));
+}
+
+/*
+ * Identity index (a PRIMARY KEY where the key is never null), replica identity,
+ * state table. st tells the identity option; is_stage: a hidden table, which
+ * nobody publishes.
+ */
+void
+pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage)
+{
+	PgtSecurity saved = pgt_security_become_extension_owner();
+
+	set_fillfactor(stage);
+	create_identity_index(stage, is_stage);
+	if (!is_stage)
+		set_replica_identity(st, stage);
+	if (stage->technique == PGT_TECHNIQUE_AGGREGATE &&
+		!OidIsValid(
+			get_relname_relid(state_table_name(st, stage), pgt_extension_schema(PGT_STATE_SCHEMA))))
+		create_state_table(st, stage);
+	pgt_security_restore(&saved);
+}
+
+static bool
+has_index(Oid relid, const PgtStage *stage, bool is_state)
+{
+	Relation relation;
+	TargetInfo *info;
+
+	if (!OidIsValid(relid))
+		return false;
+	relation = table_open(relid, AccessShareLock);
+	info = is_state ? pgt_target_get_state(relation, stage) : pgt_target_get_stage(relation, stage);
+	table_close(relation, NoLock);
+	return stage->identity == PGT_IDENTITY_SINGLE || OidIsValid(info->index_relid);
+}
+
+/* Is everything there that a refresh of the stage looks rows up with? */
+bool
+pgt_storage_is_complete(const PgtStage *stage)
+{
+	return has_index(stage->relid, stage, false) && (stage->technique != PGT_TECHNIQUE_AGGREGATE ||
+													 has_index(stage->state_relid, stage, true));
+}
