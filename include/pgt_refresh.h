@@ -41,9 +41,18 @@ extern PgtRefreshResult pgt_refresh_run(const PgtRefreshRequest *request);
 /* The lock that serialises refreshes, ALTER and DROP of one stream table; until end of transaction. */
 extern bool pgt_refresh_lock(int64 pgt_id, bool wait);
 
-/* Index that identity needs, REPLICA IDENTITY, DML guard of a new stream table or stage: see storage.c. */
+/*
+ * What the table of a stage needs besides its columns: the index that its
+ * identity needs (a PRIMARY KEY where keys are never null), the replica
+ * identity that st asks for, and for an aggregate stage the table of its
+ * states. is_stage: a hidden table, not the user's. Makes only what is missing.
+ */
 struct PgtStage;
 extern void pgt_refresh_create_storage(const PgtStreamTable *st, const struct PgtStage *stage,
 									   bool is_stage);
+/* After st->identity was changed; errors object_not_in_prerequisite_state if there is no key. */
+extern void pgt_refresh_set_identity(const PgtStreamTable *st);
+/* Takes index and replica identity from the (empty) user's table, before its query changes. */
+extern void pgt_refresh_drop_storage(const PgtStreamTable *st);
 
 #endif							/* PGT_REFRESH_H */

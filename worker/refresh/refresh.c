@@ -27,6 +27,7 @@
 #include "pgt_history.h"
 #include "pgt_point.h"
 #include "pgt_security.h"
+#include "pgt_source.h"
 
 #include "refresh_internal.h"
 
@@ -116,13 +117,17 @@ repair_capture(Refresh *refresh, PgtSourceUse *source, const char *reason)
 							   reason);
 }
 
+/*
+ * Which sources are captured. One that cannot be, or (where the query is
+ * always computed whole) was not meant to be, may change unnoticed.
+ */
 static void
 check_capture(Refresh *refresh)
 {
+	bool is_full = refresh->definition->full_reason != NULL;
 	ListCell *lc;
 
-	refresh->sees_all = refresh->definition->full_reason == NULL ||
-						!contain_mutable_functions((Node *) refresh->definition->query);
+	refresh->sees_all = !is_full || !contain_mutable_functions((Node *) refresh->definition->query);
 	foreach (lc, refresh->definition->sources)
 	{
 		PgtSourceUse *source = lfirst(lc);
@@ -131,7 +136,8 @@ check_capture(Refresh *refresh)
 		if (source->is_view)
 			continue;
 		reason = pgt_capture_broken(source->relid);
-		if (reason != NULL && pgt_capture_reason(source->relid) != NULL)
+		if (reason != NULL && (pgt_capture_reason(source->relid) != NULL ||
+							   (is_full && pgt_source_find(source->relid) == NULL)))
 		{
 			refresh->sees_all = false;
 			continue;

@@ -31,6 +31,7 @@
 
 #include "refresh_internal.h"
 
+#define INDEX_COMMENT "identity of the rows of this stream table"
 #define FILLFACTOR 80 /* of tables whose rows are updated */
 
 /* ---- Indexes ---- */
@@ -109,6 +110,20 @@ key_columns(Relation relation, int nkeys, const AttrNumber *keys, const PgtStage
 	return sql.data;
 }
 
+/* A comment tells which index is ours, also to the user, and survives a dump. */
+static void
+mark_index(const PgtStage *stage)
+{
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+
+	table_close(relation, NoLock);
+	if (!OidIsValid(info->index_relid))
+		elog(ERROR, "the identity index of \"%s\" cannot be used", get_rel_name(stage->relid));
+	pgt_spi_execute(psprintf("COMMENT ON INDEX %s IS %s", pgt_sqltext_relation(info->index_relid),
+							 pgt_sqltext_literal(INDEX_COMMENT)));
+}
+
 static void
 create_identity_index(const PgtStage *stage, bool is_stage)
 {
@@ -136,8 +151,10 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 			sql = psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name, columns);
 	}
 	table_close(relation, NoLock);
-	if (sql != NULL)
-		pgt_spi_execute(sql);
+	if (sql == NULL)
+		return;
+	pgt_spi_execute(sql);
+	mark_index(stage);
 }
 
 /* ---- Replica identity ---- */
@@ -291,6 +308,66 @@ pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool
 		!OidIsValid(
 			get_relname_relid(state_table_name(st, stage), pgt_extension_schema(PGT_STATE_SCHEMA))))
 		create_state_table(st, stage);
+	pgt_security_restore(&saved);
+}
+
+/* Gives the table the replica identity that st->identity asks for. */
+void
+pgt_refresh_set_identity(const PgtStreamTable *st)
+{
+	PgtDelta *delta = pgt_delta_open(st->pgt_id, st->relid, st->view_relid);
+	const PgtStage *stage = llast(pgt_delta_definition(delta)->stages);
+	PgtSecurity saved = pgt_security_become_extension_owner();
+
+	set_replica_identity(st, stage);
+	pgt_security_restore(&saved);
+}
+
+/* The columns of a former PRIMARY KEY may be null again. */
+static void
+drop_primary_key(Oid relid, Oid index_relid, Oid constraint)
+{
+	char *table = pgt_sqltext_relation(relid);
+	Relation index = index_open(index_relid, AccessShareLock);
+	List *columns = NIL;
+	ListCell *lc;
+
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+		columns = lappend(columns, pgt_sqltext_column(relid, index->rd_index->indkey.values[i]));
+	index_close(index, AccessShareLock);
+	pgt_spi_execute(psprintf("ALTER TABLE %s DROP CONSTRAINT %s", table,
+							 quote_identifier(get_constraint_name(constraint))));
+	foreach (lc, columns)
+		pgt_spi_execute(
+			psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL", table, (char *) lfirst(lc)));
+}
+
+/*
+ * Takes identity index and replica identity away from an empty table, so that
+ * it can take the rows of another query. Indexes of the user stay.
+ */
+void
+pgt_refresh_drop_storage(const PgtStreamTable *st)
+{
+	PgtSecurity saved = pgt_security_become_extension_owner();
+	PgtRows *rows;
+
+	pgt_spi_execute(
+		psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", pgt_sqltext_relation(st->relid)));
+	rows = pgt_spi_select(psprintf("SELECT i.indexrelid FROM pg_catalog.pg_index i"
+								   " WHERE i.indrelid = %u AND pg_catalog.obj_description("
+								   "i.indexrelid, 'pg_class') = %s",
+								   st->relid, pgt_sqltext_literal(INDEX_COMMENT)));
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		Oid index = pgt_spi_oid(rows, i, 1);
+		Oid constraint = get_index_constraint(index);
+
+		if (OidIsValid(constraint))
+			drop_primary_key(st->relid, index, constraint);
+		else
+			pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index)));
+	}
 	pgt_security_restore(&saved);
 }
 
