@@ -238,6 +238,7 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	Relation relation = table_open(stage->relid, AccessShareLock);
 	AttrNumber keys[INDEX_MAX_KEYS];
 	StringInfoData sql;
+	char *columns;
 	Oid relid;
 
 	initStringInfo(&sql);
@@ -266,9 +267,9 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	if (stage->nkeys == 0)
 		return;
 	relation = table_open(relid, AccessShareLock);
-	pgt_spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name,
-							 key_columns(relation, stage->nkeys, keys, stage)));
+	columns = key_columns(relation, stage->nkeys, keys, stage);
 	table_close(relation, NoLock);
+	pgt_spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name, columns));
 }
 
 /* ---- All together ---- */
