@@ -33,7 +33,9 @@ extern const char *pgt_refresh_mode_name(PgtRefreshMode mode);
 /* Errors invalid_parameter_value; accepts any case. */
 extern PgtRefreshMode pgt_refresh_mode_parse(const char *text);
 
-/* Inserts the row; sets and returns pgt_id. */
+/* For objects that carry the id in their names. */
+extern int64 pgt_stream_table_next_id(void);
+/* Inserts the row; takes the next pgt_id if it is 0, and returns it. */
 extern int64 pgt_stream_table_create(PgtStreamTable *st);
 /* Writes every field back. */
 extern void pgt_stream_table_update(const PgtStreamTable *st);

@@ -6,6 +6,8 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "pgt_capture.h"
+#include "pgt_delta.h"
 #include "pgt_guc.h"
 #include "pgt_shmem.h"
 #include "pgt_wake.h"
@@ -19,5 +21,6 @@ _PG_init(void)
 {
 	pgt_guc_init();
 	pgt_wake_init();
+	pgt_delta_source_reason = pgt_capture_reason;
 	pgt_shmem_init();
 }

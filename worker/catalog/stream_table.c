@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -206,22 +207,29 @@ fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
 }
 
 int64
+pgt_stream_table_next_id(void)
+{
+	return nextval_internal(
+		get_relname_relid("pgt_definitions_pgt_id_seq", pgt_extension_schema(PGT_SCHEMA)), false);
+}
+
+int64
 pgt_stream_table_create(PgtStreamTable *st)
 {
 	Datum values[NFIELDS + 1];
 	bool nulls[NFIELDS + 1];
 	PgtSecurity saved;
-	PgtRows *rows;
 
+	if (st->pgt_id == 0)
+		st->pgt_id = pgt_stream_table_next_id();
 	fill_fields(st, values, nulls);
 	saved = pgt_security_become_extension_owner();
-	rows = pgt_spi_query("INSERT INTO pgtrickle.pgt_definitions (pgt_relid, view_relid,"
+	(void) pgt_spi_query("INSERT INTO pgtrickle.pgt_definitions (pgt_relid, view_relid,"
 						 " original_query, schedule, refresh_mode, diamond_consistency,"
-						 " identity, paused, full_reason)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING pgt_id",
-						 NFIELDS, field_types, values, nulls);
+						 " identity, paused, full_reason, pgt_id)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
-	st->pgt_id = pgt_spi_int64(rows, 0, 1);
 	pgt_wake_catalog();
 	return st->pgt_id;
 }

@@ -1,0 +1,125 @@
+/*
+ * api_internal.h: what the files of worker/api share.
+ */
+#ifndef PGT_API_INTERNAL_H
+#define PGT_API_INTERNAL_H
+
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+
+#include "pgt_delta.h"
+#include "pgt_stream_table.h"
+
+/* ---- query.c: the text that a user gave ---- */
+
+/*
+ * Parses and analyses the text with the caller's search_path and rights; errors
+ * carry the position in it. Exactly one SELECT, columns with names of their
+ * own, nothing that is never accepted.
+ */
+extern Query *pgt_query_parse(const char *text);
+/* Columns of its result as ColumnDefs. */
+extern List *pgt_query_columns(Query *query);
+/* Errors unless the owner may read all of it, and row security hides nothing from him. */
+extern void pgt_query_check_rights(Oid view_relid);
+/* The query in words that mean the same under any search_path. */
+extern char *pgt_query_text(Query *query);
+/* Refuses with errposition in the query what delta reports by byte. */
+extern void pgt_query_refuse_mode(const PgtDefinition *definition, const char *text);
+
+/* ---- options.c: the other arguments ---- */
+
+/* Canonical text, or NULL for calculated. */
+extern char *pgt_option_schedule(const char *text);
+extern const char *pgt_option_diamond_consistency(const char *text);
+extern const char *pgt_option_identity(const char *text);
+/* True for SUSPENDED, false for ACTIVE. */
+extern bool pgt_option_paused(const char *text);
+/* Says once per session that nothing refreshes by itself without the library preloaded. */
+extern void pgt_option_warn_scheduler(void);
+
+/* ---- define.c: what a stream table consists of in the database ---- */
+
+extern Oid pgt_define_table(const char *schema, const char *name, List *columns, Oid owner);
+extern Oid pgt_define_view(int64 pgt_id, Oid relid, Query *query, List *columns, Oid owner);
+extern void pgt_define_drop_view(Oid view_relid, Oid relid);
+/* Locks sources, notes dependencies, captures, makes stages and identity. */
+extern PgtDefinition *pgt_define_machinery(PgtStreamTable *st, const char *query_text);
+/* The opposite of pgt_define_machinery; the table, its rows and the view stay. */
+extern void pgt_define_drop_machinery(PgtStreamTable *st);
+/* Captures what its sources are captured for now, after their columns changed. */
+extern void pgt_define_capture(PgtStreamTable *st);
+/* Writes down its sources again, after names changed. */
+extern void pgt_define_note_sources(PgtStreamTable *st);
+/* Is the relation among its sources (views that it names included)? */
+extern bool pgt_define_reads(const PgtStreamTable *st, Oid relid);
+/* Takes back the capture of relations that nobody reads any more. */
+extern void pgt_define_release_sources(List *dependencies);
+/* Errors with the path if the stream table would read itself. */
+extern void pgt_define_check_cycle(const PgtStreamTable *st, Query *query);
+
+/* ---- Lifecycle ---- */
+
+typedef struct PgtCreateArguments
+{
+	const char *name;
+	const char *query;
+	const char *schedule;
+	const char *refresh_mode;
+	bool initialize;
+	const char *diamond_consistency; /* NULL: default */
+	const char *identity;
+} PgtCreateArguments;
+
+typedef struct PgtAlterArguments
+{
+	const char *query; /* NULL: unchanged; so all of them */
+	const char *schedule;
+	const char *refresh_mode;
+	const char *status;
+	const char *diamond_consistency;
+	const char *identity;
+} PgtAlterArguments;
+
+extern Oid pgt_lifecycle_create(const PgtCreateArguments *args);
+extern void pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
+/* Computes everything anew for a definition that changed under it (a view was replaced, ...). */
+extern void pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason);
+extern void pgt_lifecycle_drop(PgtStreamTable *st, bool cascade);
+/* After the table is gone, however that happened. */
+extern void pgt_lifecycle_forget(PgtStreamTable *st);
+extern char *pgt_lifecycle_export(PgtStreamTable *st);
+extern void pgt_lifecycle_pause(PgtStreamTable *st, bool pause);
+extern void pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode);
+
+/* Errors in transactions whose snapshot is older than our locks. */
+extern void pgt_lifecycle_check_isolation(void);
+/* The stream table of that name, if the caller may change it; locked against refreshes. */
+extern PgtStreamTable *pgt_lifecycle_open(const char *name);
+
+/* ---- ddl*.c: statements of users about tables, views and functions ---- */
+
+/* Runs DDL or TRUNCATE of ours as the extension's owner; neither guard nor event triggers mind. */
+extern void pgt_ddl_run(const char *sql);
+extern bool pgt_ddl_is_internal(void);
+
+/* ddl_stream_table.c: refuses what would change a stream table's shape. */
+extern void pgt_ddl_check_alter(const AlterTableStmt *stmt);
+extern void pgt_ddl_check_rename(const RenameStmt *stmt);
+extern void pgt_ddl_check_create(const CreateStmt *stmt);
+extern void pgt_ddl_check_drop(const DropStmt *stmt);
+extern void pgt_ddl_check_rule(const RuleStmt *stmt);
+extern void pgt_ddl_follow_owner(PgtStreamTable *st);
+
+/* ddl_source.c: what a change of something that queries use means for them. */
+extern void pgt_ddl_source_altered(const AlterTableStmt *stmt);
+extern void pgt_ddl_source_renamed(const RenameStmt *stmt);
+extern void pgt_ddl_children_created(const CreateStmt *stmt);
+extern void pgt_ddl_before_drop(const DropStmt *stmt);
+extern void pgt_ddl_policies_changed(const RangeVar *table);
+extern void pgt_ddl_mark_dependents(Oid classid, Oid objid, const char *reason);
+extern void pgt_ddl_rebuild_dependents(Oid classid, Oid objid, const char *reason);
+
+#endif /* PGT_API_INTERNAL_H */

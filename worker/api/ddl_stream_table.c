@@ -1,0 +1,210 @@
+/*
+ * ddl_stream_table.c: statements about a stream table itself.
+ *
+ * Indexes, grants, policies, comments, storage parameters, constraints and the
+ * owner are the user's business. Columns belong to the query, and rows to the
+ * refreshes.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "commands/tablecmds.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "pgt_compat.h"
+#include "pgt_extension.h"
+#include "pgt_security.h"
+#include "pgt_spi.h"
+#include "pgt_sqltext.h"
+
+#include "api_internal.h"
+
+static PgtStreamTable *
+find_stream_table(const RangeVar *name)
+{
+	Oid relid = name == NULL ? InvalidOid : RangeVarGetRelid(name, NoLock, true);
+
+	return OidIsValid(relid) ? pgt_stream_table_find(relid) : NULL;
+}
+
+static void
+refuse(const PgtStreamTable *st, const char *what, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("cannot %s stream table \"%s\"", what, get_rel_name(st->relid)),
+					errhint("%s", hint)));
+}
+
+static bool
+is_guard(Oid relid, const char *trigger_name)
+{
+	Relation table = table_open(relid, AccessShareLock);
+	bool found = false;
+
+	for (int i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers; i++)
+	{
+		Trigger *trigger = &table->trigdesc->triggers[i];
+
+		if (strcmp(trigger->tgname, trigger_name) == 0)
+		{
+			char *function = get_func_name(trigger->tgfoid);
+
+			found = function != NULL && strcmp(function, "guard_stream_table") == 0;
+		}
+	}
+	table_close(table, AccessShareLock);
+	return found;
+}
+
+static void
+check_command(const PgtStreamTable *st, const AlterTableCmd *command)
+{
+	switch (command->subtype)
+	{
+		case AT_AddColumn:
+		case AT_DropColumn:
+		case AT_AlterColumnType:
+			refuse(st, "change the columns of",
+				   "Use pgtrickle.alter_stream_table(name, query => ...).");
+			break;
+		case AT_ColumnDefault:
+		case AT_AddIdentity:
+		case AT_SetIdentity:
+			refuse(st, "set defaults of columns of", "All values come from the query.");
+			break;
+		case AT_AddInherit:
+		case AT_AddOf:
+			refuse(st, "set the parent or type of", "Create a view over it instead.");
+			break;
+		case AT_SetUnLogged:
+			refuse(st, "make an unlogged table of",
+				   "Its rows would be lost in a crash without its definition knowing.");
+			break;
+		case AT_DisableTrigAll:
+			refuse(st, "disable all triggers of", "Disable your own triggers by name.");
+			break;
+		case AT_DisableTrig:
+		case AT_EnableTrig:
+		case AT_EnableReplicaTrig:
+		case AT_EnableAlwaysTrig:
+			if (is_guard(st->relid, command->name))
+				refuse(st, "open to direct changes",
+					   "Change the tables it reads, then refresh it.");
+			break;
+		default:
+			break;
+	}
+}
+
+void
+pgt_ddl_check_alter(const AlterTableStmt *stmt)
+{
+	PgtStreamTable *st = find_stream_table(stmt->relation);
+	ListCell *lc;
+
+	if (st == NULL)
+		return;
+	foreach (lc, stmt->cmds)
+		check_command(st, lfirst_node(AlterTableCmd, lc));
+}
+
+void
+pgt_ddl_check_rename(const RenameStmt *stmt)
+{
+	PgtStreamTable *st;
+
+	if (stmt->renameType != OBJECT_COLUMN)
+		return;
+	st = find_stream_table(stmt->relation);
+	if (st != NULL)
+		refuse(
+			st, "rename a column of",
+			"Use pgtrickle.alter_stream_table(name, query => ...) with the new name in the query.");
+}
+
+void
+pgt_ddl_check_create(const CreateStmt *stmt)
+{
+	ListCell *lc;
+
+	foreach (lc, stmt->inhRelations)
+	{
+		PgtStreamTable *st = find_stream_table(lfirst_node(RangeVar, lc));
+
+		if (st != NULL)
+			refuse(st, "make a child of", "Create a view over it instead.");
+	}
+}
+
+void
+pgt_ddl_check_rule(const RuleStmt *stmt)
+{
+	PgtStreamTable *st = find_stream_table(stmt->relation);
+
+	if (st != NULL)
+		refuse(st, "create a rule on", "Create a view over it, and a rule on that.");
+}
+
+void
+pgt_ddl_check_drop(const DropStmt *stmt)
+{
+	ListCell *lc;
+
+	if (stmt->removeType != OBJECT_TRIGGER)
+		return;
+	foreach (lc, stmt->objects)
+	{
+		List *name = lfirst(lc);
+		RangeVar *table = makeRangeVarFromNameList(
+			list_truncate(list_copy(name), list_length(name) - 1));
+		PgtStreamTable *st = find_stream_table(table);
+
+		if (st != NULL && is_guard(st->relid, strVal(llast(name))))
+			refuse(st, "open to direct changes", "Change the tables it reads, then refresh it.");
+	}
+}
+
+/* The new owner runs the statements that read the hidden tables. */
+static void
+grant_hidden_tables(Oid relid, Oid owner)
+{
+	const char *role = quote_identifier(GetUserNameFromId(owner, false));
+	PgtRows *rows;
+
+	rows = pgt_spi_select(psprintf("SELECT c.relname FROM pg_catalog.pg_depend d"
+								   " JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+								   " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+								   " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+								   " AND d.refobjid = %u AND c.relkind = 'r' AND c.relnamespace ="
+								   " 'pgtrickle_state'::pg_catalog.regnamespace",
+								   relid));
+	if (rows->nrows > 0)
+		pgt_ddl_run(psprintf("GRANT USAGE ON SCHEMA pgtrickle_state TO %s", role));
+	for (int i = 0; i < rows->nrows; i++)
+		pgt_ddl_run(psprintf("GRANT SELECT ON %s TO %s",
+							 pgt_sqltext_qualified(PGT_STATE_SCHEMA, pgt_spi_text(rows, i, 1)),
+							 role));
+}
+
+void
+pgt_ddl_follow_owner(PgtStreamTable *st)
+{
+	Oid owner = pgt_compat_relation_owner(st->relid);
+	PgtSecurity saved;
+
+	if (!OidIsValid(owner) || owner == pgt_compat_relation_owner(st->view_relid))
+		return;
+	saved = pgt_security_become_extension_owner();
+	ATExecChangeOwner(st->view_relid, owner, true, AccessExclusiveLock);
+	pgt_security_restore(&saved);
+	grant_hidden_tables(st->relid, owner);
+	pgt_delta_forget(st->pgt_id);
+}

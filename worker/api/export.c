@@ -1,0 +1,47 @@
+/*
+ * export.c: a stream table as the statement that creates it again.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/rel.h"
+
+#include "pgt_security.h"
+#include "pgt_sqltext.h"
+
+#include "api_internal.h"
+
+/* The query with every name qualified. */
+static char *
+query_text(PgtStreamTable *st)
+{
+	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
+	Relation view = table_open(st->view_relid, AccessShareLock);
+	char *text = pgt_query_text(copyObject(get_view_query(view)));
+
+	table_close(view, AccessShareLock);
+	pgt_security_restore(&saved);
+	return text;
+}
+
+char *
+pgt_lifecycle_export(PgtStreamTable *st)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT pgtrickle.create_stream_table(\n\tname => %s,\n\tquery => %s,\n",
+					 pgt_sqltext_literal(pgt_sqltext_relation(st->relid)),
+					 pgt_sqltext_literal(query_text(st)));
+	appendStringInfo(&sql, "\tschedule => %s,\n\trefresh_mode => %s,\n",
+					 pgt_sqltext_literal(st->schedule != NULL ? st->schedule : "calculated"),
+					 pgt_sqltext_literal(pgt_refresh_mode_name(st->mode)));
+	appendStringInfo(&sql, "\tdiamond_consistency => %s,\n\tidentity => %s);",
+					 pgt_sqltext_literal(st->diamond_consistency),
+					 pgt_sqltext_literal(st->identity));
+	if (st->paused)
+		appendStringInfo(&sql, "\nSELECT pgtrickle.pause_stream_table(%s);",
+						 pgt_sqltext_literal(pgt_sqltext_relation(st->relid)));
+	return sql.data;
+}

@@ -1,0 +1,207 @@
+/*
+ * query.c: from the text of a defining query to PostgreSQL's Query.
+ *
+ * PostgreSQL parses and analyses; what is checked here is only what a view
+ * would allow and a table cannot have. Positions of errors are made to refer
+ * to the user's query instead of to the statement that calls our function.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "commands/view.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+#include "pgt_compat.h"
+#include "pgt_security.h"
+#include "pgt_spi.h"
+
+#include "api_internal.h"
+
+typedef struct TextPosition
+{
+	const char *text;
+	bool in_bytes; /* as the delta engine counts */
+} TextPosition;
+
+static void
+move_position(void *arg)
+{
+	TextPosition *where = arg;
+	int position = geterrposition();
+
+	if (position <= 0)
+		return;
+	if (where->in_bytes)
+		position = pg_mbstrlen_with_len(where->text, Min(position - 1, strlen(where->text))) + 1;
+	errposition(0);
+	internalerrposition(position);
+	internalerrquery(where->text);
+}
+
+static RawStmt *
+parse_one(const char *text)
+{
+	List *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+
+	if (list_length(statements) != 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg(statements == NIL ? "the defining query is empty"
+												 : "the defining query must be a single statement"),
+						errhint("Give one SELECT.")));
+	return linitial_node(RawStmt, statements);
+}
+
+static void
+check_columns(Query *query)
+{
+	List *names = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		String *name = makeString(tle->resname);
+
+		if (tle->resjunk)
+			continue;
+		if (list_member(names, name))
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+							errmsg("column \"%s\" appears more than once in the defining query",
+								   tle->resname),
+							errposition(exprLocation((Node *) tle->expr) + 1),
+							errhint("Give each column a name of its own with AS.")));
+		names = lappend(names, name);
+	}
+	if (names == NIL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the defining query has no columns"),
+						errhint("Select at least one column.")));
+}
+
+Query *
+pgt_query_parse(const char *text)
+{
+	TextPosition where = {.text = text};
+	ErrorContextCallback callback = {
+		.previous = error_context_stack, .callback = move_position, .arg = &where};
+	RawStmt *statement;
+	Query *query;
+
+	error_context_stack = &callback;
+	statement = parse_one(text);
+	if (!IsA(statement->stmt, SelectStmt))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the defining query is not a SELECT"), errhint("Give one SELECT.")));
+	query = parse_analyze_fixedparams(statement, text, NULL, 0, NULL);
+	if (query->commandType != CMD_SELECT)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the defining query must not be SELECT INTO"),
+						errhint("Leave INTO out; the result goes to the stream table.")));
+	where.in_bytes = true;
+	pgt_delta_check_query(query);
+	check_columns(query);
+	error_context_stack = callback.previous;
+	return query;
+}
+
+void
+pgt_query_refuse_mode(const PgtDefinition *definition, const char *text)
+{
+	TextPosition where = {.text = text, .in_bytes = true};
+	ErrorContextCallback callback = {
+		.previous = error_context_stack, .callback = move_position, .arg = &where};
+
+	error_context_stack = &callback;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the defining query cannot be maintained incrementally"),
+			 errdetail("Reason: %s.", definition->full_reason),
+			 definition->full_position > 0 ? errposition(definition->full_position) : 0,
+			 errhint("Use refresh_mode => 'AUTO' or 'FULL', or see pgtrickle.validate_query().")));
+}
+
+List *
+pgt_query_columns(Query *query)
+{
+	List *columns = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		Node *expr = (Node *) tle->expr;
+		ColumnDef *column;
+
+		if (tle->resjunk)
+			continue;
+		column = makeColumnDef(tle->resname, exprType(expr), exprTypmod(expr), exprCollation(expr));
+		if (type_is_collatable(exprType(expr)) && !OidIsValid(column->collOid))
+			ereport(ERROR, (errcode(ERRCODE_INDETERMINATE_COLLATION),
+							errmsg("could not determine which collation to use for column \"%s\"",
+								   tle->resname),
+							errhint("Use the COLLATE clause to set the collation explicitly.")));
+		columns = lappend(columns, column);
+	}
+	return columns;
+}
+
+char *
+pgt_query_text(Query *query)
+{
+	return pg_get_querydef(query, false);
+}
+
+static bool
+find_hidden_rows(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		if (rte->securityQuals != NIL)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg(
+					 "row-level security of table \"%s\" hides rows from the owner of the stream table",
+					 get_rel_name(rte->relid)),
+				 errdetail("A stream table holds what its owner may see, whoever reads it."),
+				 errhint(
+					 "Let a role that bypasses row-level security own the stream table, and give the stream table policies of its own.")));
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, find_hidden_rows, context,
+								 QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, find_hidden_rows, context);
+}
+
+void
+pgt_query_check_rights(Oid view_relid)
+{
+	PgtSecurity saved = pgt_security_become(pgt_compat_relation_owner(view_relid));
+	Relation view = table_open(view_relid, AccessShareLock);
+	Query *query = copyObject(get_view_query(view));
+	char *text = pgt_query_text(query);
+	ListCell *lc;
+
+	table_close(view, NoLock);
+	AcquireRewriteLocks(query, true, false);
+	foreach (lc, QueryRewrite(query))
+		(void) find_hidden_rows((Node *) lfirst(lc), NULL);
+	/* The executor's own check of tables, columns and functions, without running anything. */
+	pgt_spi_execute(psprintf("EXPLAIN (COSTS OFF) %s", text));
+	pgt_security_restore(&saved);
+}
