@@ -41,6 +41,7 @@ typedef struct PgtAggregate
 	int			first_input;	/* column (0-based) of its first argument among the inputs */
 	int			filter_input;	/* boolean column, or -1 */
 	Oid			argtypes[8];	/* resolved */
+	bool		strict;			/* rows with a null argument make no transition */
 	Oid			result_type;
 	int32		result_typmod;
 } PgtAggregate;
@@ -157,6 +158,8 @@ typedef struct PgtDeltaRows
  * inputs: AGGREGATE: pgt_w, keys, inputs; not consolidated.
  * inputs_of_keys: AGGREGATE: the same over the new state, restricted to the keys, pgt_w = 1.
  * all: the stage's whole query over the new state.
+ * states: AGGREGATE: per group of the new state, HAVING left out: keys, number of rows, and per
+ * aggregate its state (as stored) and its number of transitions.
  *
  * They run as the owner; the caller has already checked rights and taken locks.
  */
@@ -168,6 +171,14 @@ extern PgtDeltaRows *pgt_delta_inputs(PgtDelta *delta, int stage, PgtDeltaInput 
 extern PgtDeltaRows *pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input,
 											  PgtDeltaRows *keys);
 extern PgtDeltaRows *pgt_delta_all(PgtDelta *delta, int stage, PgtDeltaInput *input);
+extern PgtDeltaRows *pgt_delta_states(PgtDelta *delta, int stage, PgtDeltaInput *input);
+
+/*
+ * Makes the aggregate that returns the state of another instead of its result
+ * (schema pgtrickle_state), which pgt_delta_states uses, if it is not there.
+ * Call as the extension's owner.
+ */
+extern void pgt_delta_create_state_aggregate(const PgtAggregate *aggregate);
 
 /* One statement of a refresh, for explain_delta. */
 typedef struct PgtDeltaText

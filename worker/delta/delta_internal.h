@@ -85,6 +85,9 @@ extern bool pgt_key_column_equality(Oid type, Oid *operator);
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
 extern Query *pgt_group_input_query(const PgtStage *stage);
 
+/* state.c: aggregates that return their state */
+extern char *pgt_state_aggregate_name(const PgtAggregate *aggregate);
+
 /* stage.c: cutting and storing */
 extern void pgt_stage_cut(PgtDefinition *definition, Query *query);
 extern bool pgt_stage_is_group(const Query *query);
@@ -111,6 +114,7 @@ extern char *pgt_emit_signed(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
 extern char *pgt_emit_all(const PgtStage *stage);
+extern char *pgt_emit_states(const PgtStage *stage);
 extern int	pgt_emit_nkeys(const PgtStage *stage);	/* columns of the key rows */
 extern TupleDesc pgt_emit_key_desc(const PgtStage *stage);
 

@@ -342,3 +342,61 @@ pgt_emit_all(const PgtStage *stage)
 {
 	return pgt_tree_deparse(stage->query);
 }
+
+/* state(arguments) FILTER (...), and how many transitions are in it. */
+static void
+append_state(StringInfo sql, const PgtStage *stage, const PgtAggregate *aggregate)
+{
+	StringInfoData arguments;
+	StringInfoData condition;
+
+	initStringInfo(&arguments);
+	initStringInfo(&condition);
+	if (aggregate->filter_input >= 0)
+		appendStringInfo(&condition, "c%d", stage->nkeys + aggregate->filter_input + 1);
+	for (int i = 0; i < aggregate->nargs; i++)
+	{
+		int			column = stage->nkeys + aggregate->first_input + i + 1;
+
+		appendStringInfo(&arguments, "%sc%d", i > 0 ? ", " : "", column);
+		if (aggregate->strict)
+			appendStringInfo(&condition, "%sc%d IS NOT NULL", condition.len > 0 ? " AND " : "",
+							 column);
+	}
+	if (aggregate->nargs == 0)
+		appendStringInfoChar(&arguments, '*');
+	appendStringInfo(sql, ", %s(%s)", pgt_state_aggregate_name(aggregate), arguments.data);
+	if (aggregate->filter_input >= 0)
+		appendStringInfo(sql, " FILTER (WHERE c%d)", stage->nkeys + aggregate->filter_input + 1);
+	appendStringInfoString(sql, ", count(*)");
+	if (condition.len > 0)
+		appendStringInfo(sql, " FILTER (WHERE %s)", condition.data);
+}
+
+char *
+pgt_emit_states(const PgtStage *stage)
+{
+	Query	   *query = pgt_group_input_query(stage);
+	int			ncolumns = list_length(pgt_tree_outputs(query));
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	append_columns(&sql, "c", stage->nkeys);
+	appendStringInfo(&sql, "%scount(*)", stage->nkeys > 0 ? ", " : "");
+	for (int i = 0; i < stage->naggregates; i++)
+		append_state(&sql, stage, &stage->aggregates[i]);
+	appendStringInfo(&sql, " FROM (%s) t", pgt_tree_deparse(query));
+	if (ncolumns > 0)
+	{
+		appendStringInfoChar(&sql, '(');
+		append_columns(&sql, "c", ncolumns);
+		appendStringInfoChar(&sql, ')');
+	}
+	if (stage->nkeys > 0)
+	{
+		appendStringInfoString(&sql, " GROUP BY ");
+		append_columns(&sql, "c", stage->nkeys);
+	}
+	return sql.data;
+}

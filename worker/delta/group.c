@@ -100,6 +100,19 @@ group_mutator(Node *node, void *context)
 	return expression_tree_mutator(node, group_mutator, context);
 }
 
+static Oid
+transition_of(Oid aggfnoid)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggfnoid));
+	Oid			function;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggfnoid);
+	function = ((Form_pg_aggregate) GETSTRUCT(tuple))->aggmtransfn;
+	ReleaseSysCache(tuple);
+	return function;
+}
+
 static void
 describe_aggregate(PgtAggregate *aggregate, const Aggref *aggref, int *next_input)
 {
@@ -111,6 +124,7 @@ describe_aggregate(PgtAggregate *aggregate, const Aggref *aggref, int *next_inpu
 	aggregate->nargs = list_length(aggref->args);
 	aggregate->result_type = aggref->aggtype;
 	aggregate->result_typmod = -1;
+	aggregate->strict = func_strict(transition_of(aggref->aggfnoid));
 	foreach(lc, aggref->aggargtypes)
 		aggregate->argtypes[foreach_current_index(lc)] = lfirst_oid(lc);
 	*next_input += aggregate->nargs;

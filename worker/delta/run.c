@@ -284,10 +284,10 @@ pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input, PgtDe
 }
 
 /* Everything anew: planned each time, with the server's own settings. */
-PgtDeltaRows *
-pgt_delta_all(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
+static PgtDeltaRows *
+run_once(PgtDelta *delta, const PgtStage *stage, char *(*emit) (const PgtStage *stage),
+		 PgtDeltaInput *input)
 {
-	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
 	PgtDeltaRows *result = make_rows();
 	Inputs		inputs = {0};
 	PgtSecurity saved;
@@ -297,13 +297,25 @@ pgt_delta_all(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
 
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	plan = pgt_spi_prepare(pgt_emit_all(stage), NULL, 0, CURSOR_OPT_PARALLEL_OK);
+	plan = pgt_spi_prepare(emit(stage), NULL, 0, CURSOR_OPT_PARALLEL_OK);
 	run_plan(plan, &inputs, input->snapshot, result);
 	pgt_spi_free_plan(plan);
 	AtEOXact_GUC(false, level);
 	if (changed)
 		pgt_security_restore(&saved);
 	return result;
+}
+
+PgtDeltaRows *
+pgt_delta_all(PgtDelta *delta, int stage, PgtDeltaInput *input)
+{
+	return run_once(delta, list_nth(delta->definition->stages, stage), pgt_emit_all, input);
+}
+
+PgtDeltaRows *
+pgt_delta_states(PgtDelta *delta, int stage, PgtDeltaInput *input)
+{
+	return run_once(delta, list_nth(delta->definition->stages, stage), pgt_emit_states, input);
 }
 
 /* ---- Explaining ---- */

@@ -690,29 +690,114 @@ write_groups(Folding *folding)
 	return folding->apply->misfit == NULL;
 }
 
+static void
+begin_folding(Folding *folding, const PgtStage *stage, int64 epoch, Apply *apply)
+{
+	memset(folding, 0, sizeof(Folding));
+	folding->stage = stage;
+	folding->epoch = epoch;
+	folding->apply = apply;
+	folding->state_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle states",
+												   ALLOCSET_DEFAULT_SIZES);
+	folding->call_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle call",
+												  ALLOCSET_DEFAULT_SIZES);
+	folding->window = makeNode(WindowAggState);
+	folding->calls = palloc0(sizeof(AggregateCall) * Max(stage->naggregates, 1));
+	for (int i = 0; i < stage->naggregates; i++)
+		prepare_call(&folding->calls[i], &stage->aggregates[i]);
+	folding->state = pgt_apply_begin(stage->state_relid, stage, true);
+}
+
+static void
+end_folding(Folding *folding)
+{
+	pgt_apply_finish(folding->state);
+	MemoryContextDelete(folding->call_context);
+	MemoryContextDelete(folding->state_context);
+}
+
 /* Refreshes a stage with technique AGGREGATE. False if the delta does not fit. */
 bool
 pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
 				  Apply *apply)
 {
-	Folding folding = {.stage = stage, .epoch = refresh->row.epoch, .apply = apply};
+	Folding folding;
 	bool fits;
 
-	folding.state_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle states",
-												  ALLOCSET_DEFAULT_SIZES);
-	folding.call_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle call",
-												 ALLOCSET_DEFAULT_SIZES);
-	folding.window = makeNode(WindowAggState);
-	folding.calls = palloc0(sizeof(AggregateCall) * Max(stage->naggregates, 1));
-	for (int i = 0; i < stage->naggregates; i++)
-		prepare_call(&folding.calls[i], &stage->aggregates[i]);
-	folding.state = pgt_apply_begin(stage->state_relid, stage, true);
+	begin_folding(&folding, stage, refresh->row.epoch, apply);
 	folding.groups = pgt_keymap_make(folding.state->info->nkeys, folding.state->info->keys);
 	fold(&folding, refresh, index, input);
 	fits = write_groups(&folding);
-	pgt_apply_finish(folding.state);
 	pgt_keymap_free(folding.groups);
-	MemoryContextDelete(folding.call_context);
-	MemoryContextDelete(folding.state_context);
+	end_folding(&folding);
 	return fits;
+}
+
+/* ---- Everything anew ---- */
+
+/* A group as pgt_delta_states gives it: keys, n, states with their counts. */
+static void
+take_group(Folding *folding, TupleTableSlot *slot, KeyEntry *entry)
+{
+	StatedGroup *group = entry->payload;
+	int column = folding->stage->nkeys;
+
+	slot_getallattrs(slot);
+	entry->values = slot->tts_values;
+	entry->isnull = slot->tts_isnull;
+	group->n = DatumGetInt64(slot->tts_values[column++]);
+	for (int i = 0; i < folding->stage->naggregates; i++, column += 2)
+	{
+		load_state(folding, &folding->calls[i], &group->states[i], slot->tts_values[column],
+				   slot->tts_isnull[column]);
+		group->states[i].count = DatumGetInt64(slot->tts_values[column + 1]);
+	}
+	group->stored = pgt_apply_find(folding->state, entry->values, entry->isnull);
+	if (group->stored)
+		group->tid = folding->state->old->tts_tid;
+}
+
+/*
+ * Computes and stores every state under the next epoch; the rows of the stage
+ * that follow from them are the result.
+ */
+PgtDeltaRows *
+pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
+				   Apply *apply)
+{
+	PgtDeltaRows *states = pgt_delta_states(refresh->delta, index, input);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(states->desc, &TTSOpsMinimalTuple);
+	PgtDeltaRows *result = palloc0(sizeof(PgtDeltaRows));
+	StatedGroup *group =
+		palloc0(offsetof(StatedGroup, states) + sizeof(AggregateState) * stage->naggregates);
+	KeyEntry entry = {.payload = group};
+	Folding folding;
+	Output output;
+
+	result->desc = RelationGetDescr(apply->relation);
+	result->rows = tuplestore_begin_heap(true, false, work_mem);
+	begin_folding(&folding, stage, refresh->row.epoch + 1, apply);
+	prepare_output(&folding, &output);
+	tuplestore_rescan(states->rows);
+	while (tuplestore_gettupleslot(states->rows, true, false, slot))
+	{
+		TupleTableSlot *row;
+
+		CHECK_FOR_INTERRUPTS();
+		take_group(&folding, slot, &entry);
+		store_group(&folding, &entry);
+		row = output_row(&folding, &output, &entry);
+		if (row != NULL)
+		{
+			tuplestore_puttupleslot(result->rows, row);
+			result->nrows++;
+		}
+		MemoryContextReset(folding.call_context);
+		MemoryContextReset(folding.state_context);
+	}
+	free_output(&output);
+	end_folding(&folding);
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(states->rows);
+	return result;
 }

@@ -296,12 +296,13 @@ pgt_full_run(Refresh *refresh)
 		int index = foreach_current_index(lc);
 		PgtDeltaInput input = {.snapshot = refresh->snapshot};
 		TimestampTz start = pgt_clock_now();
-		PgtDeltaRows *rows = pgt_delta_all(refresh->delta, index, &input);
+		Apply *apply = pgt_apply_begin(stage->relid, stage, false);
+		PgtDeltaRows *rows = stage->technique == PGT_TECHNIQUE_AGGREGATE
+								 ? pgt_aggregate_full(refresh, stage, index, &input, apply)
+								 : pgt_delta_all(refresh->delta, index, &input);
 		TimestampTz middle = pgt_clock_now();
-		Apply *apply;
 
 		PGT_POINT("refresh-before-apply");
-		apply = pgt_apply_begin(stage->relid, stage, false);
 		if (index == last)
 		{
 			apply->before_write = pgt_announce_open;

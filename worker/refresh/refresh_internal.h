@@ -203,6 +203,8 @@ extern void pgt_full_run(Refresh *refresh);
 extern void pgt_full_apply(Apply *apply, PgtDeltaRows *rows);
 extern bool pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index,
 							  PgtDeltaInput *input, Apply *apply);
+extern PgtDeltaRows *pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index,
+										PgtDeltaInput *input, Apply *apply);
 extern void pgt_refresh_count(Refresh *refresh, Apply *apply);
 
 /* announce.c */

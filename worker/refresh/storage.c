@@ -18,12 +18,14 @@
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "miscadmin.h"
 #include "parser/parse_agg.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "pgt_compat.h"
 #include "pgt_extension.h"
 #include "pgt_security.h"
 #include "pgt_spi.h"
@@ -261,6 +263,12 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	appendStringInfo(&sql, ") WITH (fillfactor = %d)", FILLFACTOR);
 	pgt_spi_execute(sql.data);
 	table_close(relation, NoLock);
+	for (int i = 0; i < stage->naggregates; i++)
+		pgt_delta_create_state_aggregate(&stage->aggregates[i]);
+	/* The owner's statements name these aggregates. */
+	pgt_spi_execute(psprintf(
+		"GRANT USAGE ON SCHEMA %s TO %s", PGT_STATE_SCHEMA,
+		quote_identifier(GetUserNameFromId(pgt_compat_relation_owner(st->relid), false))));
 
 	relid = get_relname_relid(relname, pgt_extension_schema(PGT_STATE_SCHEMA));
 	depend_on_table(relid, st->relid);
