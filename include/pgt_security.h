@@ -30,6 +30,7 @@ extern PgtSecurity pgt_security_become_extension_owner(void);
 /* Errors insufficient_privilege unless the user has the owner's rights. */
 extern void pgt_security_check_owner(Oid relid);
 /* The same for SELECT on the table (or pg_monitor). */
+extern bool pgt_security_may_read(Oid relid);
 extern void pgt_security_check_reader(Oid relid);
 
 #endif							/* PGT_SECURITY_H */

@@ -56,11 +56,17 @@ pgt_security_check_owner(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
 }
 
+bool
+pgt_security_may_read(Oid relid)
+{
+	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+		pgt_compat_is_relation_owner(relid, GetUserId()) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
 void
 pgt_security_check_reader(Oid relid)
 {
-	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
-		!pgt_compat_is_relation_owner(relid, GetUserId()) &&
-		!has_privs_of_role(GetUserId(), ROLE_PG_MONITOR))
+	if (!pgt_security_may_read(relid))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
 }

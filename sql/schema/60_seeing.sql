@@ -1,0 +1,166 @@
+-- Functions that tell how stream tables are and why.
+
+CREATE FUNCTION pgtrickle.pgt_status(OUT name text, OUT status text, OUT refresh_mode text,
+		OUT is_populated boolean, OUT consecutive_errors integer, OUT schedule text,
+		OUT data_timestamp timestamptz, OUT staleness interval)
+	RETURNS SETOF record LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT pg_catalog.format('%I.%I', s.pgt_schema, s.pgt_name), s.status, s.refresh_mode,
+		s.is_populated, s.consecutive_errors, s.schedule, s.data_timestamp, s.staleness
+	FROM pgtrickle.pg_stat_stream_tables s ORDER BY 1;
+END;
+COMMENT ON FUNCTION pgtrickle.pgt_status() IS 'status and freshness of every stream table, one row each';
+
+CREATE FUNCTION pgtrickle.get_refresh_history(name text, max_rows integer DEFAULT 20,
+		OUT refresh_id bigint, OUT data_timestamp timestamptz, OUT start_time timestamptz,
+		OUT end_time timestamptz, OUT action text, OUT refresh_reason text, OUT status text,
+		OUT rows_in bigint, OUT rows_inserted bigint, OUT rows_updated bigint,
+		OUT rows_deleted bigint, OUT duration_ms double precision, OUT initiated_by text,
+		OUT error_message text)
+	RETURNS SETOF record LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action, h.refresh_reason,
+		h.status, h.rows_in, h.rows_inserted, h.rows_updated, h.rows_deleted, h.duration_ms,
+		h.initiated_by, h.error_message
+	FROM pgtrickle.pgt_refresh_history h
+	WHERE h.pgt_id = pgtrickle.stream_table_id(name)
+	ORDER BY h.start_time DESC, h.refresh_id DESC LIMIT max_rows;
+END;
+COMMENT ON FUNCTION pgtrickle.get_refresh_history(text, integer) IS
+	'the last refreshes of one stream table, newest first';
+
+CREATE FUNCTION pgtrickle.is_captured(relation regclass) RETURNS boolean
+	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pgt_is_captured';
+COMMENT ON FUNCTION pgtrickle.is_captured(regclass) IS 'are changes of the relation written down for stream tables';
+
+CREATE FUNCTION pgtrickle.list_sources(name text, OUT source_table text, OUT source_oid oid,
+		OUT source_type text, OUT columns_used text[], OUT captured boolean)
+	RETURNS SETOF record LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT d.source_relid::text, d.source_relid::oid, d.source_type, d.columns_used,
+		pgtrickle.is_captured(d.source_relid)
+	FROM pgtrickle.pgt_dependencies d
+	WHERE d.pgt_id = pgtrickle.stream_table_id(name) ORDER BY 1;
+END;
+
+COMMENT ON FUNCTION pgtrickle.list_sources(text) IS
+	'relations that the stream table reads, the columns it uses, and whether their changes are captured';
+
+
+CREATE FUNCTION pgtrickle.dependency_tree(OUT tree_line text, OUT node text, OUT node_type text,
+		OUT depth integer, OUT status text, OUT refresh_mode text)
+	RETURNS SETOF record LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH RECURSIVE tree(relid, depth, path) AS (
+		SELECT s.pgt_relid, 0, ARRAY[s.pgt_relid::text]
+		FROM pgtrickle.pgt_stream_tables s
+		WHERE NOT EXISTS (SELECT FROM pgtrickle.pgt_dependencies d
+			WHERE d.source_relid = s.pgt_relid)
+	UNION ALL
+		SELECT d.source_relid, t.depth + 1, t.path || d.source_relid::text
+		FROM tree t
+			JOIN pgtrickle.pgt_stream_tables s ON s.pgt_relid = t.relid
+			JOIN pgtrickle.pgt_dependencies d ON d.pgt_id = s.pgt_id
+	)
+	SELECT pg_catalog.repeat('    ', t.depth - 1)
+			|| CASE WHEN t.depth > 0 THEN '└── ' ELSE '' END || t.relid::text
+			|| CASE WHEN s.pgt_id IS NULL THEN ' [src]' ELSE '' END,
+		t.relid::text, CASE WHEN s.pgt_id IS NULL THEN 'source_table' ELSE 'stream_table' END,
+		t.depth, s.status, s.refresh_mode
+	FROM tree t LEFT JOIN pgtrickle.pgt_stream_tables s ON s.pgt_relid = t.relid
+	ORDER BY t.path;
+END;
+COMMENT ON FUNCTION pgtrickle.dependency_tree() IS
+	'every stream table that no other reads, and below it what it reads';
+
+CREATE FUNCTION pgtrickle.explain_dag(format text DEFAULT 'mermaid') RETURNS text
+	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pgt_explain_dag';
+COMMENT ON FUNCTION pgtrickle.explain_dag(text) IS
+	'graph of sources and stream tables for mermaid or dot; errors invalid_parameter_value';
+
+CREATE FUNCTION pgtrickle.change_buffer_sizes(OUT stream_table text, OUT source_table text,
+		OUT source_oid oid, OUT pending_rows bigint, OUT buffer_rows bigint,
+		OUT buffer_bytes bigint)
+	RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_change_buffer_sizes';
+COMMENT ON FUNCTION pgtrickle.change_buffer_sizes() IS
+	'per stream table and captured source: images not reflected yet, images and bytes in the buffer';
+
+CREATE FUNCTION pgtrickle.explain_st(name text, OUT property text, OUT value text)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_explain_st';
+COMMENT ON FUNCTION pgtrickle.explain_st(text) IS
+	'how a stream table is maintained: query, stages with technique, identity and size, sources';
+
+CREATE FUNCTION pgtrickle.explain_delta(name text, analyze boolean DEFAULT false,
+		OUT stage integer, OUT statement text, OUT sql text, OUT plan text)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_explain_delta';
+COMMENT ON FUNCTION pgtrickle.explain_delta(text, boolean) IS
+	'SQL and plan of the statements of a refresh; with analyze they run over the pending changes, writing nothing. Needs ownership';
+
+CREATE FUNCTION pgtrickle.explain_refresh_mode(name text, OUT configured_mode text,
+		OUT effective_mode text, OUT reason text)
+	RETURNS record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_explain_refresh_mode';
+COMMENT ON FUNCTION pgtrickle.explain_refresh_mode(text) IS
+	'configured mode, the mode that refreshes use, and why';
+
+CREATE FUNCTION pgtrickle.validate_query(query text, OUT construct text, OUT incremental boolean,
+		OUT technique text, OUT reason text, OUT "position" integer)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_validate_query';
+COMMENT ON FUNCTION pgtrickle.validate_query(text) IS
+	'how each construct of a query would be maintained, or why only FULL would do; creates nothing';
+
+CREATE FUNCTION pgtrickle.health_check(OUT check_name text, OUT severity text, OUT detail text,
+		OUT hint text)
+	RETURNS SETOF record LANGUAGE sql
+BEGIN ATOMIC
+	SELECT 'library_preloaded',
+		CASE WHEN p.loaded THEN 'OK' ELSE 'ERROR' END,
+		CASE WHEN p.loaded THEN 'pg_trickle is in shared_preload_libraries'
+			ELSE 'stream tables are refreshed by hand only' END,
+		CASE WHEN NOT p.loaded THEN 'Set shared_preload_libraries = ''pg_trickle'' and restart the server.' END
+	FROM (SELECT pg_catalog.current_setting('shared_preload_libraries')
+		~ '(^|[ ,"/])pg_trickle($|[ ,"])' AS loaded) p
+UNION ALL
+	SELECT 'scheduler_running',
+		CASE WHEN r.running THEN 'OK' ELSE 'ERROR' END,
+		CASE WHEN r.running THEN 'the coordinator of this database runs'
+			ELSE 'no coordinator runs in this database' END,
+		CASE WHEN NOT r.running THEN 'See the server log; pg_trickle.enabled and pg_trickle.databases must allow it.' END
+	FROM (SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+		WHERE a.backend_type = 'pg_trickle coordinator'
+			AND a.datname = pg_catalog.current_database()) AS running) r
+UNION ALL
+	SELECT 'error_tables', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'ERROR' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,
+			coalesce(s.suspended_reason, s.last_error_message)), '; '
+			ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'See pgtrickle.get_refresh_history(name); pgtrickle.resume_stream_table(name) once the cause is mended.' END
+	FROM pgtrickle.pgt_stream_tables s
+	WHERE s.status = 'ERROR' OR (s.status = 'SUSPENDED' AND s.suspended_reason <> 'paused by user')
+UNION ALL
+	SELECT 'stale_tables', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I', s.pgt_schema, s.pgt_name), ', '
+			ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'Their refreshes take longer than their schedules allow, or the scheduler does not run.' END
+	FROM pgtrickle.pg_stat_stream_tables s WHERE s.stale AND s.status = 'ACTIVE'
+UNION ALL
+	SELECT 'rebuild_pending', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,
+			s.rebuild_reason), '; ' ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'The next refresh computes everything.' END
+	FROM pgtrickle.pgt_stream_tables s WHERE s.rebuild_reason IS NOT NULL
+UNION ALL
+	SELECT 'full_only', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'INFO' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,
+			s.full_reason), '; ' ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'docs/limitations.md tells what can be written differently.' END
+	FROM pgtrickle.pgt_stream_tables s WHERE s.full_reason IS NOT NULL AND s.refresh_mode <> 'FULL'
+UNION ALL
+	SELECT 'buffer_growth', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%s: %s', b.source_table,
+			pg_catalog.pg_size_pretty(b.buffer_bytes)), ', ' ORDER BY b.source_table), 'none'),
+		CASE WHEN count(*) > 0 THEN 'A stream table that is paused, suspended or slow keeps its sources'' buffers: resume, refresh or drop it.' END
+	FROM (SELECT DISTINCT c.source_table, c.buffer_bytes FROM pgtrickle.change_buffer_sizes() c) b
+	WHERE b.buffer_bytes > 1073741824;
+END;
+COMMENT ON FUNCTION pgtrickle.health_check() IS
+	'what works and what needs attention: check, severity (OK, INFO, WARNING, ERROR), detail, hint';

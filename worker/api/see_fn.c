@@ -1,0 +1,266 @@
+/*
+ * see_fn.c: SQL functions that explain how a stream table is maintained.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "pgt_capture.h"
+#include "pgt_delta.h"
+#include "pgt_frontier.h"
+#include "pgt_security.h"
+#include "pgt_source.h"
+#include "pgt_sqltext.h"
+#include "pgt_stream_table.h"
+
+#include "api_internal.h"
+
+PG_FUNCTION_INFO_V1(pgt_stream_table_id);
+PG_FUNCTION_INFO_V1(pgt_explain_st);
+PG_FUNCTION_INFO_V1(pgt_explain_delta);
+PG_FUNCTION_INFO_V1(pgt_explain_refresh_mode);
+PG_FUNCTION_INFO_V1(pgt_validate_query);
+
+/* A row of a set-returning function; NULL pointers are nulls. */
+static void
+put_texts(ReturnSetInfo *rsinfo, int ncolumns, char *const *texts)
+{
+	Datum		values[8];
+	bool		nulls[8];
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static PgtStreamTable *
+get_visible(text *name)
+{
+	PgtStreamTable *st = pgt_stream_table_get(text_to_cstring(name));
+
+	pgt_security_check_reader(st->relid);
+	return st;
+}
+
+Datum
+pgt_stream_table_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(get_visible(PG_GETARG_TEXT_PP(0))->pgt_id);
+}
+
+/* ---- explain_st ---- */
+
+static const char *
+technique_name(PgtTechnique technique)
+{
+	switch (technique)
+	{
+		case PGT_TECHNIQUE_LINEAR:
+			return "signed rows";
+		case PGT_TECHNIQUE_AGGREGATE:
+			return "folded aggregates";
+		case PGT_TECHNIQUE_AKR:
+			return "affected keys recomputed";
+		default:
+			return "full";
+	}
+}
+
+static char *
+describe_identity(const PgtStage *stage)
+{
+	StringInfoData text;
+
+	if (stage->identity == PGT_IDENTITY_SINGLE)
+		return pstrdup("a single row");
+	if (stage->identity == PGT_IDENTITY_ROW)
+		return pstrdup("the whole row");
+	initStringInfo(&text);
+	appendStringInfoString(&text, stage->keys_not_null ? "primary key (" : "unique key (");
+	for (int i = 0; i < stage->nkeys; i++)
+		appendStringInfo(&text, "%s%s", i > 0 ? ", " : "",
+						 pgt_sqltext_column(stage->relid, stage->keys[i]));
+	appendStringInfoChar(&text, ')');
+	return text.data;
+}
+
+static char *
+describe_stage(const PgtStage *stage)
+{
+	Relation	relation = relation_open(stage->relid, AccessShareLock);
+	char	   *size = psprintf(UINT64_FORMAT " kB",
+								(uint64) RelationGetNumberOfBlocks(relation) * (BLCKSZ / 1024));
+	char	   *text = psprintf("%s, %s by %s%s%s, %s", pgt_sqltext_relation(stage->relid),
+								technique_name(stage->technique), describe_identity(stage),
+								stage->reason != NULL ? ": " : "",
+								stage->reason != NULL ? stage->reason : "", size);
+
+	relation_close(relation, AccessShareLock);
+	return text;
+}
+
+Datum
+pgt_explain_st(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
+	const PgtDefinition *definition =
+		pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	put_texts(rsinfo, 2, (char *[]) {"name", pgt_sqltext_relation(st->relid)});
+	put_texts(rsinfo, 2, (char *[]) {"original_query", st->original_query});
+	put_texts(rsinfo, 2, (char *[]) {"refresh_mode", (char *) pgt_refresh_mode_name(st->mode)});
+	put_texts(rsinfo, 2, (char *[]) {"incremental", definition->full_reason == NULL ? "yes" : "no"});
+	if (definition->full_reason != NULL)
+		put_texts(rsinfo, 2, (char *[]) {"full_reason", definition->full_reason});
+	foreach(lc, definition->stages)
+	{
+		PgtStage   *stage = lfirst(lc);
+
+		put_texts(rsinfo, 2, (char *[]) {psprintf("stage %d", stage->number),
+										 describe_stage(stage)});
+	}
+	foreach(lc, definition->sources)
+	{
+		PgtSourceUse *source = lfirst(lc);
+
+		put_texts(rsinfo, 2, (char *[]) {source->is_view ? "view" : "source",
+										 pgt_sqltext_relation(source->relid)});
+	}
+	return (Datum) 0;
+}
+
+/* ---- explain_delta ---- */
+
+/* Changes that the next refresh would read, without taking any refresh lock. */
+static List *
+pending_changes(PgtStreamTable *st, const PgtDefinition *definition, Snapshot snapshot)
+{
+	PgtFrontierRow row;
+	PgtFrontier now = pgt_frontier_of_snapshot(snapshot);
+	List	   *changes = NIL;
+	ListCell   *lc;
+
+	pgt_frontier_get(st->pgt_id, &row);
+	if (!row.frontier.valid)
+		return NIL;
+	foreach(lc, definition->sources)
+	{
+		PgtSourceUse *source = lfirst(lc);
+		PgtChangeSet *set;
+
+		if (source->is_view || pgt_source_find(source->relid) == NULL)
+			continue;
+		LockRelationOid(source->relid, AccessShareLock);
+		set = pgt_capture_read(source->relid, source->columns, &row.frontier, &now, snapshot);
+		if (set->nrows > 0)
+			changes = lappend(changes, set);
+	}
+	return changes;
+}
+
+Datum
+pgt_explain_delta(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
+	bool		analyze = PG_GETARG_BOOL(1);
+	PgtDelta   *delta;
+	PgtDeltaInput input = {0};
+	ListCell   *lc;
+
+	pgt_security_check_owner(st->relid);
+	InitMaterializedSRF(fcinfo, 0);
+	delta = pgt_delta_open(st->pgt_id, st->relid, st->view_relid);
+	input.snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	if (analyze)
+		input.changes = pending_changes(st, pgt_delta_definition(delta), input.snapshot);
+	foreach(lc, pgt_delta_explain(delta, &input, analyze))
+	{
+		PgtDeltaText *text = lfirst(lc);
+		Datum		values[4] = {Int32GetDatum(text->stage), CStringGetTextDatum(text->purpose),
+			CStringGetTextDatum(text->sql), CStringGetTextDatum(text->plan)};
+		bool		nulls[4] = {false, false, false, false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	UnregisterSnapshot(input.snapshot);
+	return (Datum) 0;
+}
+
+/* ---- explain_refresh_mode ---- */
+
+Datum
+pgt_explain_refresh_mode(PG_FUNCTION_ARGS)
+{
+	PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
+	const PgtDefinition *definition =
+		pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
+	bool		full = st->mode == PGT_MODE_FULL || definition->full_reason != NULL;
+	const char *reason;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (st->mode == PGT_MODE_FULL)
+		reason = "FULL is configured";
+	else if (definition->full_reason != NULL)
+		reason = definition->full_reason;
+	else if (st->mode == PGT_MODE_AUTO)
+		reason = "the query is maintained incrementally; FULL only where more than "
+			"pg_trickle.differential_max_change_ratio of a source changed";
+	else
+		reason = "the query is maintained incrementally";
+	values[0] = CStringGetTextDatum(pgt_refresh_mode_name(st->mode));
+	values[1] = CStringGetTextDatum(full ? "FULL" : "DIFFERENTIAL");
+	values[2] = CStringGetTextDatum(reason);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* ---- validate_query ---- */
+
+Datum
+pgt_validate_query(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	PgtDefinition *definition = pgt_delta_analyze(InvalidOid, pgt_query_parse(sql));
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(lc, definition->findings)
+	{
+		PgtFinding *finding = lfirst(lc);
+		Datum		values[5];
+		bool		nulls[5];
+
+		values[0] = CStringGetTextDatum(finding->construct);
+		values[1] = BoolGetDatum(finding->incremental);
+		values[2] = finding->technique ? CStringGetTextDatum(finding->technique) : (Datum) 0;
+		values[3] = finding->reason ? CStringGetTextDatum(finding->reason) : (Datum) 0;
+		values[4] = Int32GetDatum(finding->position);
+		nulls[0] = nulls[1] = false;
+		nulls[2] = finding->technique == NULL;
+		nulls[3] = finding->reason == NULL;
+		nulls[4] = finding->position == 0;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
