@@ -383,7 +383,8 @@ pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFrontier *from, const P
 	relation = table_open(relid, AccessShareLock);
 	changes->relid = relid;
 	choose_columns(changes, relation, segments[0], columns);
-	changes->rows = tuplestore_begin_heap(false, false, work_mem);
+	/* A plan may scan it several times, also after it went to disk. */
+	changes->rows = tuplestore_begin_heap(true, false, work_mem);
 	init_reader(&reader, changes, from, to);
 
 	/* Own rows: exactly those of commands that `to` contains. */
