@@ -90,7 +90,7 @@ CREATE FUNCTION pgtrickle.explain_st(name text, OUT property text, OUT value tex
 COMMENT ON FUNCTION pgtrickle.explain_st(text) IS
 	'how a stream table is maintained: query, stages with technique, identity and size, sources';
 
-CREATE FUNCTION pgtrickle.explain_delta(name text, analyze boolean DEFAULT false,
+CREATE FUNCTION pgtrickle.explain_delta(name text, "analyze" boolean DEFAULT false,
 		OUT stage integer, OUT statement text, OUT sql text, OUT plan text)
 	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_explain_delta';
 COMMENT ON FUNCTION pgtrickle.explain_delta(text, boolean) IS
