@@ -102,7 +102,7 @@ list_dependents(Oid classid, Oid objid)
 								   "SELECT %u::pg_catalog.oid, %u::pg_catalog.oid UNION "
 								   "SELECT CASE WHEN r.oid IS NULL THEN p.classid"
 								   " ELSE 'pg_catalog.pg_class'::pg_catalog.regclass END,"
-								   " pg_catalog.coalesce(r.ev_class, p.objid) FROM d"
+								   " coalesce(r.ev_class, p.objid) FROM d"
 								   " JOIN pg_catalog.pg_depend p ON p.refclassid = d.classid"
 								   " AND p.refobjid = d.objid"
 								   " LEFT JOIN pg_catalog.pg_rewrite r"
