@@ -410,6 +410,23 @@ check_clauses(PgtDefinition *definition, Query *query)
 		check_setop(definition, query->setOperations);
 }
 
+static bool
+has_inner_join(Node *node)
+{
+	ListCell   *lc;
+
+	if (IsA(node, FromExpr))
+	{
+		foreach(lc, ((FromExpr *) node)->fromlist)
+			if (has_inner_join(lfirst(lc)))
+				return true;
+		return list_length(((FromExpr *) node)->fromlist) > 1;
+	}
+	return IsA(node, JoinExpr) &&
+		(((JoinExpr *) node)->jointype == JOIN_INNER ||
+		 has_inner_join(((JoinExpr *) node)->larg) || has_inner_join(((JoinExpr *) node)->rarg));
+}
+
 static void
 check_query(PgtDefinition *definition, Query *query, Oid owner)
 {
@@ -425,7 +442,7 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 	{
 		expression_walker((Node *) query->jointree, &context);
 		rtindexes = pgt_tree_rtindexes((Node *) query->jointree);
-		if (list_length(rtindexes) > 1)
+		if (has_inner_join((Node *) query->jointree))
 			pgt_support_add(definition, "inner join", "linear", NULL, -1);
 	}
 	else
