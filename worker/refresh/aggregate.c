@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/tableam.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -33,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "pgt_clock.h"
 #include "pgt_compat.h"
 
 #include "refresh_internal.h"
@@ -83,9 +85,9 @@ typedef struct Folding
 	MemoryContext state_context;
 	MemoryContext call_context; /* reset per row */
 	KeyMap *groups;
-	Apply *apply; /* the stage's rows */
-	Apply *state; /* the state table */
-	int64 nrebuild;
+	Apply *apply;  /* the stage's rows */
+	Apply *state;  /* the state table */
+	bool is_empty; /* the state table was emptied */
 } Folding;
 
 /* ---- Preparing ---- */
@@ -647,8 +649,11 @@ keys_to_rebuild(Folding *folding)
 static void
 fold(Folding *folding, Refresh *refresh, int index, PgtDeltaInput *input)
 {
+	TimestampTz start = pgt_clock_now();
 	PgtDeltaRows *rows = pgt_delta_inputs(refresh->delta, index, input);
 	PgtDeltaRows *keys;
+
+	refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
 
 	fold_rows(folding, rows, true, false);
 	fold_rows(folding, rows, false, false);
@@ -752,9 +757,22 @@ take_group(Folding *folding, TupleTableSlot *slot, KeyEntry *entry)
 				   slot->tts_isnull[column]);
 		group->states[i].count = DatumGetInt64(slot->tts_values[column + 1]);
 	}
-	group->stored = pgt_apply_find(folding->state, entry->values, entry->isnull);
+	group->stored = !folding->is_empty &&
+					pgt_apply_find(folding->state, entry->values, entry->isnull);
 	if (group->stored)
 		group->tid = folding->state->old->tts_tid;
+}
+
+/* Stored states of another database may be of any epoch. */
+static void
+delete_states(Apply *state)
+{
+	TableScanDesc scan = table_beginscan(state->relation, state->snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, state->old))
+		pgt_apply_delete(state);
+	table_endscan(scan);
+	ExecClearTuple(state->old);
 }
 
 /*
@@ -768,8 +786,8 @@ pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaI
 	PgtDeltaRows *states = pgt_delta_states(refresh->delta, index, input);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(states->desc, &TTSOpsMinimalTuple);
 	PgtDeltaRows *result = palloc0(sizeof(PgtDeltaRows));
-	StatedGroup *group =
-		palloc0(offsetof(StatedGroup, states) + sizeof(AggregateState) * stage->naggregates);
+	StatedGroup *group = palloc0(offsetof(StatedGroup, states) +
+								 sizeof(AggregateState) * stage->naggregates);
 	KeyEntry entry = {.payload = group};
 	Folding folding;
 	Output output;
@@ -777,6 +795,9 @@ pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaI
 	result->desc = RelationGetDescr(apply->relation);
 	result->rows = tuplestore_begin_heap(true, false, work_mem);
 	begin_folding(&folding, stage, refresh->row.epoch + 1, apply);
+	folding.is_empty = !refresh->row.frontier.valid;
+	if (folding.is_empty)
+		delete_states(folding.state);
 	prepare_output(&folding, &output);
 	tuplestore_rescan(states->rows);
 	while (tuplestore_gettupleslot(states->rows, true, false, slot))

@@ -28,13 +28,35 @@ inputs_changed(const Refresh *refresh, const PgtStage *stage)
 	return false;
 }
 
-/* Rows touched by the stage's result; each technique in its own way. False: a misfit. */
+/* Result of an AKR stage: the rows of its touched keys. False: nothing was touched. */
+static bool
+recompute(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
+		  PgtDeltaRows **keys, PgtDeltaRows **rows)
+{
+	/* The states do not follow: later aggregation must not trust them. */
+	refresh->stale_states = refresh->stale_states || OidIsValid(stage->state_relid);
+	*keys = NULL;
+	if (stage->identity == PGT_IDENTITY_SINGLE)
+	{
+		*rows = pgt_delta_all(refresh->delta, index, input);
+		return true;
+	}
+	*keys = pgt_delta_keys(refresh->delta, index, input);
+	if ((*keys)->nrows == 0)
+		return false;
+	*rows = pgt_delta_rows_of_keys(refresh->delta, index, input, *keys);
+	return true;
+}
+
+/* Computes and applies the stage's delta, each technique in its own way. False: a misfit. */
 static bool
 run_technique(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
 			  Apply *apply)
 {
-	PgtDeltaRows *keys = NULL;
+	TimestampTz start = pgt_clock_now();
+	PgtDeltaRows *keys;
 	PgtDeltaRows *rows;
+	bool touched = true;
 
 	switch (stage->technique)
 	{
@@ -42,19 +64,12 @@ run_technique(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput 
 			return pgt_aggregate_run(refresh, stage, index, input, apply);
 		case PGT_TECHNIQUE_LINEAR:
 			rows = pgt_delta_signed(refresh->delta, index, input);
+			refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
 			return pgt_apply_signed(apply, rows);
 		case PGT_TECHNIQUE_AKR:
-			refresh->stale_states = refresh->stale_states || OidIsValid(stage->state_relid);
-			if (stage->identity != PGT_IDENTITY_SINGLE)
-			{
-				keys = pgt_delta_keys(refresh->delta, index, input);
-				if (keys->nrows == 0)
-					return true;
-				rows = pgt_delta_rows_of_keys(refresh->delta, index, input, keys);
-			}
-			else
-				rows = pgt_delta_all(refresh->delta, index, input);
-			return pgt_apply_replace(apply, keys, rows);
+			touched = recompute(refresh, stage, index, input, &keys, &rows);
+			refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
+			return !touched || pgt_apply_replace(apply, keys, rows);
 		default:
 			elog(ERROR, "stage %d cannot be refreshed incrementally", stage->number);
 	}
@@ -66,6 +81,7 @@ run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const c
 {
 	PgtDeltaInput input = {refresh->snapshot, refresh->changes};
 	TimestampTz start = pgt_clock_now();
+	double delta_before = refresh->delta_ms;
 	Apply *apply = pgt_apply_begin(stage->relid, stage, false);
 	bool fits;
 
@@ -86,7 +102,8 @@ run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const c
 		pgt_refresh_count(refresh, apply);
 	else if (apply->effect->nrows > 0)
 		refresh->changes = lappend(refresh->changes, apply->effect);
-	refresh->apply_ms += pgt_clock_ms_between(start, pgt_clock_now());
+	refresh->apply_ms += pgt_clock_ms_between(start, pgt_clock_now()) -
+						 (refresh->delta_ms - delta_before);
 	return fits;
 }
 
