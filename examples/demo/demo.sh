@@ -89,7 +89,7 @@ start_server() {
 		echo "max_worker_processes = 16"
 		echo "shared_buffers = 256MB"
 		# Servers before August 2026 do not start with a setting they do not know.
-		if postgres --describe-config | grep -q '^output_plugin_libraries	'; then
+		if postgres --describe-config | cut -f 1 | grep -cx output_plugin_libraries >/dev/null; then
 			echo "output_plugin_libraries = 'pgoutput, pg_trickle_decoder'"
 		fi
 	} >>"$data/postgresql.conf"
@@ -110,11 +110,10 @@ make_stream_tables() {
 	local started
 	started=$(date +%s.%N)
 	sql -f stream_tables.sql >/dev/null
-	psql -X -P footer=off -P border=1 <<-'SQL' | sed 's/^/   /'
+	psql -X -v ON_ERROR_STOP=1 -P footer=off -P border=1 <<-'SQL' | sed 's/^/   /'
 		SELECT s.pgt_relid::regclass AS "stream table", s.refresh_mode AS "mode", s.schedule,
-		       c.reltuples::bigint AS "rows", to_char(h.duration_ms, '99,990') AS "filled in, ms"
-		FROM pgtrickle.pgt_stream_tables s JOIN pg_class c ON c.oid = s.pgt_relid
-		LEFT JOIN pgtrickle.pgt_refresh_history h ON h.pgt_id = s.pgt_id AND h.initiated_by = 'INITIAL'
+		       to_char(h.rows_inserted, '999,990') AS "rows", to_char(h.duration_ms, '99,990') AS "filled in, ms"
+		FROM pgtrickle.pgt_stream_tables s LEFT JOIN pgtrickle.pgt_refresh_history h ON h.pgt_id = s.pgt_id AND h.initiated_by = 'INITIAL'
 		ORDER BY s.pgt_id
 	SQL
 	line "created in $(seconds_since "$started") s; from now on they keep themselves fresh, once a second"
@@ -187,7 +186,7 @@ compare_costs() {
 		done | sort -n | sed -n 2p)
 		awk -v t="$table" -v r="$typical" -v c="$cost" 'BEGIN {
 			if (r == "") printf "   %-22s %12s %9.1f ms\n", t, "none", c;
-			else printf "   %-22s %9.1f ms %9.1f ms %12s\n", t, r, c, c > r ? sprintf("%.0f times", c / r) : "" }'
+			else printf "   %-22s %9.1f ms %9.1f ms %12s\n", t, r, c, (c > r) ? sprintf("%.0f times", c / r) : "" }'
 	done < <(sql -c "SELECT s.pgt_relid::regclass, percentile_cont(0.5) WITHIN GROUP (ORDER BY h.duration_ms)
 		FROM pgtrickle.pgt_stream_tables s LEFT JOIN pgtrickle.pgt_refresh_history h
 			ON h.pgt_id = s.pgt_id AND h.initiated_by = 'SCHEDULER' AND h.status = 'COMPLETED'
@@ -213,12 +212,12 @@ stop_receiver() {
 }
 
 show_stream() {
-	psql -X -P footer=off -P border=1 <<-'SQL' | sed 's/^/   /'
+	psql -X -v ON_ERROR_STOP=1 -P footer=off -P border=1 <<-'SQL' | sed 's/^/   /'
 		SELECT line ->> 't' AS "relation", count(*) FILTER (WHERE line ->> 'op' = 'c') AS inserts,
 		       count(*) FILTER (WHERE line ->> 'op' = 'u') AS updates, count(*) FILTER (WHERE line ->> 'op' = 'd') AS deletes
 		FROM demo.stream WHERE line ->> 'op' IN ('c', 'u', 'd') GROUP BY 1 ORDER BY 1
 	SQL
-	grep '"t":"shop.region_sales"' "$stream" | tail -n 2 | cut -c -150 | sed "s/^/   $dim/; s/\$/$plain/" || true
+	grep '"op":"u","t":"shop.region_sales"' "$stream" | tail -n 2 | cut -c -150 | sed "s/^/   $dim/; s/\$/$plain/" || true
 }
 
 check() {

@@ -10,6 +10,9 @@ SELECT pgtrickle.create_stream_table('order_lines', $$
   JOIN customers c ON c.customer_id = o.customer_id
 $$, schedule => '1s');
 
+-- It is an ordinary table, so it takes indexes; this one serves the lines of one customer.
+CREATE INDEX ON order_lines (customer_id);
+
 -- 2. An aggregate over that join.
 SELECT pgtrickle.create_stream_table('customer_sales', $$
   SELECT customer_id, name, region, count(*) AS lines, sum(amount) AS revenue
