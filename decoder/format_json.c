@@ -160,6 +160,7 @@ put_content(PgtdState *state, PgtdOut *out, const char *content, Size size)
 static void
 put_message(PgtdState *state, PgtdOut *out, const PgtdMessage *message)
 {
+	Size limit = out->limit;
 	int mark;
 
 	pgtd_put_literal(out, "{\"op\":\"message\",\"transactional\":");
@@ -171,9 +172,9 @@ put_message(PgtdState *state, PgtdOut *out, const PgtdMessage *message)
 	put_text(out, message->prefix);
 
 	mark = out->buf->len;
-	out->limit -= MESSAGE_TAIL;
+	out->limit = state->value_limit - MESSAGE_TAIL;
 	put_content(state, out, message->content, message->size);
-	out->limit += MESSAGE_TAIL;
+	out->limit = limit;
 	if (out->full && state->options.omit_oversize)
 	{
 		out->buf->len = mark;

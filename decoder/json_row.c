@@ -45,7 +45,7 @@ put_column(PgtdState *state, PgtdOut *out, PgtdRow *row, PgtdColumn *column, boo
 	mark = out->buf->len;
 	if (!(is_old ? rel->old_nulls : rel->new_nulls)[column->index])
 	{
-		out->limit = limit - Min(limit, rel->overhead);
+		out->limit = state->value_limit - Min(state->value_limit, rel->overhead);
 		put_column_value(state, out, row, column,
 						 (is_old ? rel->old_values : rel->new_values)[column->index]);
 		out->limit = limit;

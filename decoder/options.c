@@ -16,10 +16,7 @@
 #include "pgtd_format.h"
 #include "pgtd_options.h"
 
-/* The walsender adds its own header to a message and must still stay below 1 GB. */
-#define MAX_MESSAGE_BYTES_DEFAULT "1056964608"
 #define MAX_MESSAGE_BYTES_LOWEST 1024
-#define MAX_MESSAGE_BYTES_HIGHEST 1056964608
 
 typedef struct OptionRow
 {
@@ -118,7 +115,7 @@ parse_max_message_bytes(PgtdOptions *options, const char *value)
 	errno = 0;
 	number = strtol(value, &end, 10);
 	if (end == value || *end != '\0' || errno != 0 || number < MAX_MESSAGE_BYTES_LOWEST ||
-		number > MAX_MESSAGE_BYTES_HIGHEST)
+		number > PGTD_MAX_MESSAGE_BYTES)
 		return false;
 	options->max_message_bytes = (int) number;
 	return true;
@@ -146,8 +143,8 @@ static const OptionRow option_table[] = {
 	{"oversize", "\"error\" or \"omit\"", "error", false, parse_oversize},
 	{"max_message_bytes",
 	 "an integer from " CppAsString2(MAX_MESSAGE_BYTES_LOWEST) " to " CppAsString2(
-		 MAX_MESSAGE_BYTES_HIGHEST),
-	 MAX_MESSAGE_BYTES_DEFAULT, false, parse_max_message_bytes},
+		 PGTD_MAX_MESSAGE_BYTES),
+	 CppAsString2(PGTD_MAX_MESSAGE_BYTES), false, parse_max_message_bytes},
 	{"topic_prefix", "a name, not empty", NULL, false, parse_topic_prefix},
 };
 

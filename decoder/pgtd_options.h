@@ -12,6 +12,9 @@
 /* The one version of the output that this release speaks. */
 #define PGTD_FORMAT_VERSION 1
 
+/* The walsender adds its own header to a message and must still stay below 1 GB. */
+#define PGTD_MAX_MESSAGE_BYTES 1056964608
+
 typedef struct PgtdOptions
 {
 	const PgtdFormat *format;

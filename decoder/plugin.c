@@ -69,9 +69,24 @@ start_message(PgtdState *state, bool is_last)
 
 	OutputPluginPrepareWrite(state->ctx, is_last);
 	out->buf = state->ctx->out;
-	out->limit = out->buf->len + state->options.max_message_bytes;
+	out->limit = out->buf->len + PGTD_MAX_MESSAGE_BYTES;
 	out->full = false;
 	out->encoding = &state->encoding;
+	return out;
+}
+
+/*
+ * The same for rows and messages of users, which obey max_message_bytes: with oversize=omit
+ * only what can be left out does, so that a slot cannot get stuck at names that are too long.
+ */
+static PgtdOut *
+start_bounded_message(PgtdState *state, bool is_last)
+{
+	PgtdOut *out = start_message(state, is_last);
+
+	state->value_limit = out->buf->len + state->options.max_message_bytes;
+	if (!state->options.omit_oversize)
+		out->limit = state->value_limit;
 	return out;
 }
 
@@ -399,7 +414,7 @@ send_row(PgtdState *state, PgtdRow *row, bool is_last)
 		apply_settings(&state->tx);
 	row->refresh = state->options.include_refresh ? find_refresh(state, rel) : NULL;
 	row->order = count_row(state, rel);
-	state->options.envelope->put_row(state, start_message(state, is_last), row);
+	state->options.envelope->put_row(state, start_bounded_message(state, is_last), row);
 	end_message(state, is_last);
 	error_context_stack = error_context.previous;
 }
@@ -632,7 +647,7 @@ send_message(PgtdState *state, const PgtdMessage *message)
 		begin_transaction(state);
 	else
 		say_hello(state);
-	state->options.format->put_message(state, start_message(state, true), message);
+	state->options.format->put_message(state, start_bounded_message(state, true), message);
 	end_message(state, true);
 }
 

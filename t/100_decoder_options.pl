@@ -121,6 +121,17 @@ is_deeply(
 	},
 	'hello tells the options in force');
 
+# --- the documentation ----------------------------------------------------------------
+
+my $docs = PostgreSQL::Test::Utils::slurp_file('docs/wire-format.md');
+my ($options) = $docs =~ /^## Options\n(.*?)^## /ms;
+is_deeply([ sort $options =~ /^\| `(\w+)` \|/mg ], [ sort keys %{ $hello->{options} }, 'topic_prefix' ],
+	'docs/wire-format.md has every option');
+my @examples = map { split /\n/ } $docs =~ /^```json\n(.*?)^```/msg;
+is(scalar(grep { event($_) } @examples), 13, 'and its examples are JSON');
+my ($example) = grep { /"op":"schema"/ } @examples;
+is(fnv1a($example =~ /("t":.*),"identity"/ ? $1 : ''), event($example)->{schema_id}, 'with the right hash');
+
 # --- origin ----------------------------------------------------------------------------
 
 $node->safe_psql($db, q{

@@ -195,6 +195,9 @@ for my $row (rows(events($node, 's', tables => '*', envelope => 'debezium')))
 }
 ok($in_order && keys %seen > 240, 'positions rise strictly');
 
+@e = fresh('INSERT INTO st VALUES (9000, 1) ON CONFLICT DO NOTHING; INSERT INTO st VALUES (9000, 2), (9001, 2) ON CONFLICT (dept) DO UPDATE SET total = 3', tables => 'public.st');
+is(join(' ', map { "$_->{op}$_->{a}{dept}" } rows(@e)), 'c9000 u9000 c9001', 'ON CONFLICT');
+
 # --- TRUNCATE ----------------------------------------------------------------------------------
 
 @e = fresh('BEGIN; TRUNCATE src, st2; INSERT INTO src VALUES (1); COMMIT', tables => 'public.src');

@@ -252,6 +252,12 @@ for my $envelope (qw(compact debezium))
 @r = rows(events($node, 's', tables => 'public.huge', max_message_bytes => 1024, oversize => 'omit'));
 is_deeply($r[2]{oversize}, [qw(id v w b j n)], 'even the smallest limit wedges nothing');
 
+# Names alone can be more than that.
+my $columns = join ', ', map { sprintf 'a_rather_long_name_for_a_column_%03d int', $_ } 1 .. 100;
+@e = fresh("CREATE TABLE wide (id int PRIMARY KEY, $columns); INSERT INTO wide VALUES (1, 2)", max_message_bytes => 1024, oversize => 'omit');
+is_deeply([ (map { $_->{op} } @e), scalar keys %{ (rows(@e))[0]{a} } ], [ qw(hello begin schema c commit), 101 ], 'names alone may be more than that');
+is((rows(@e))[0]{oversize}[0], 'id', 'values then are left out');
+
 # Exactly what fits, fits: the limit is that of the line.
 take_slot($node, 's');
 $node->safe_psql($db, q{INSERT INTO huge SELECT 10 + g, repeat('x', 12000 + 200 * g) FROM generate_series(1, 20) g});

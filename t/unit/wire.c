@@ -90,6 +90,20 @@ test_close(void)
 	ok(!pgt_wire_decode_close(buf, sizeof(buf), &back), "oid 0 is not accepted");
 }
 
+static void
+test_heartbeat(void)
+{
+	int64_t time = 0;
+
+	ok(pgt_wire_decode_heartbeat("1795389790011234", 16, &time) &&
+		   time == INT64_C(1795389790011234),
+	   "the time of a heartbeat");
+	ok(!pgt_wire_decode_heartbeat("", 0, &time), "none is none");
+	ok(!pgt_wire_decode_heartbeat("-1", 2, &time) && !pgt_wire_decode_heartbeat("1 ", 2, &time),
+	   "nothing but digits is accepted");
+	ok(!pgt_wire_decode_heartbeat("1234567890123456789", 19, &time), "nor too many of them");
+}
+
 /* Nothing to compare: the sanitizers are the test. */
 static void
 test_garbage(void)
@@ -126,6 +140,7 @@ main(void)
 {
 	test_open();
 	test_close();
+	test_heartbeat();
 	test_garbage();
 	return test_done();
 }
