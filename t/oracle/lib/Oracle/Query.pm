@@ -202,7 +202,7 @@ sub joinable
 		for my $r (@$right)
 		{
 			next if $l->{type} ne $r->{type} || !is_key($l->{type}) || $l->{ap} || $r->{ap};
-			push @pairs, ([ $l, $r ]) x ($l->{type} eq 'int4' ? 3 : 1);
+			push @pairs, ([ $l, $r ]) x ($l->{type} eq 'int4' ? 5 : 1);
 		}
 	}
 	return @pairs;
@@ -290,7 +290,7 @@ sub predicate
 
 	if ($depth > 0 && chance(0.25))
 	{
-		return expression('bool', pick('({} AND {})', '({} OR {})', '({} OR {})'),
+		return expression('bool', pick('({} AND {})', '({} OR {})', '({} OR {})', '({} OR {})'),
 			predicate($scope, $depth - 1), predicate($scope, $depth - 1));
 	}
 	return expression('bool', '(NOT {})', predicate($scope, $depth - 1)) if $depth > 0 && chance(0.1);
@@ -300,13 +300,14 @@ sub predicate
 	my $column = pick(@columns);
 	my $type = $column->{type};
 
-	return expression('bool', pick('({} IS NULL)', '({} IS NOT NULL)'), pick(@$scope)) if chance(0.12);
+	return expression('bool', pick('({} IS NULL)', '({} IS NOT NULL)', '({} IS NOT NULL)'), pick(@$scope)) if chance(0.12);
 	return $column if $type eq 'bool' && chance(0.6);
 	return expression('bool', "{} LIKE 'a%'", $column) if $type eq 'text' && chance(0.2);
-	return expression('bool', pick('{} IN (1, 2)', '{} NOT IN (0, NULL)', '{} BETWEEN 1 AND 3', '{} = ANY (ARRAY[1, 4])'), $column)
+	return expression('bool', pick('{} IN (1, 2, 3)', '{} NOT IN (0, NULL)', '{} NOT IN (0, 7)', '{} BETWEEN 1 AND 3', '{} = ANY (ARRAY[1, 4])'), $column)
 	  if $type eq 'int4' && chance(0.3);
 	my $other = chance(0.35) ? value_of($scope, $type, $depth > 0 ? 1 : 0) : expression($type, literal_text($type));
-	return expression('bool', '({} ' . pick('=', '<>', '<', '<=', '>', '>=') . ' {})', $column, $other)
+	$other = expression($type, literal_text($type)) if $other->{f} eq $column->{f};
+	return expression('bool', '({} ' . pick('=', '<>', '<>', '<', '<=', '<=', '>', '>=', '>=') . ' {})', $column, $other)
 	  if $type ne 'jsonb' || chance(0.5);
 	return expression('bool', '({} = {})', $column, $other);
 }
@@ -425,7 +426,7 @@ sub make_select
 	$query->{from} = $from;
 	for my $i (0 .. 1)
 	{
-		push @{ $query->{where} }, predicate($scope, 1) if chance(0.3);
+		push @{ $query->{where} }, predicate($scope, 1) if chance($i ? 0.08 : 0.35);
 	}
 	$tags{WHERE} = 1 if @{ $query->{where} };
 	$shape = 'plain' if $signature && $shape eq 'group' && chance(0.5);
@@ -566,7 +567,7 @@ sub add_having
 
 	$aggregate ||= aggregate_call($scope, undef, 'int8', 'count(*)', '');
 	push @{ $query->{having} },
-	  expression('bool', '{} ' . pick('> 1', '> 2', '< 3', '= 1', 'IS NOT NULL'), $aggregate);
+	  expression('bool', '{} ' . pick('> 0', '> 1', '> 2', '< 3', '< 5', '= 1', 'IS NOT NULL'), $aggregate);
 }
 
 sub make_union

@@ -185,7 +185,7 @@ sub prepare_sessions
 	{
 		$self->run_sql($s, 'DISCARD ALL') or die $self->{message};
 		$self->run_sql($s, $_)
-		  for 'SET client_min_messages = error', 'SET lock_timeout = 40', 'SET statement_timeout = 60000',
+		  for 'SET client_min_messages = error', 'SET lock_timeout = 40', 'SET statement_timeout = 20000',
 		  @{ $self->{case}{settings}{$s} || [] };
 		next if $self->{fake};
 		$self->run_sql($s, 'LOAD \'pg_trickle\'');
@@ -218,9 +218,14 @@ sub create_stream
 	my ($self, $stream) = @_;
 	my $query = query_sql($stream->{q});
 
-	# Does PostgreSQL take the query at all?
-	if (!$self->run_sql('admin', "SELECT * FROM ($query) AS q"))
+	# Does PostgreSQL take the query at all, and in a time that leaves room for others?
+	$self->run_sql('admin', 'SET statement_timeout = 300');
+	my $taken = $self->run_sql('admin', "SELECT * FROM ($query) AS q");
+	my ($state, $message) = ($self->{sqlstate}, $self->{message});
+	$self->run_sql('admin', 'SET statement_timeout = 0');
+	if (!$taken)
 	{
+		($self->{sqlstate}, $self->{message}) = ($state, $message);
 		$self->count('queries that PostgreSQL rejects', $self->{sqlstate});
 		$self->trace("rejected: $self->{message}\n  $query") if $self->{explain_rejected};
 		$stream->{rejected} = $self->{message};
@@ -314,7 +319,7 @@ sub write
 	$self->count('statements failed', $verb, $self->{sqlstate});
 	$self->count('internal errors in writers', $self->{message}) if $self->{sqlstate} =~ /^XX/;
 	die { kind => 'write', key => "write $self->{sqlstate}", detail => "$self->{message}\n$sql" }
-	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|ON CONFLICT|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist/;
+	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|ON CONFLICT|ON UPDATE|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist/;
 	$self->abort($s);
 	return 0;
 }
