@@ -274,7 +274,7 @@ sub operation
 	return expression('numeric', pick('({} + {})', '({} * {})'), $again->('numeric'), $again->('numeric'))
 	  if $type eq 'numeric' && chance(0.6);
 	return expression('numeric', '({})::numeric', $again->('int4')) if $type eq 'numeric';
-	return expression('text', pick('({} || {})', 'concat({}, {})'), $again->('text', 1), $again->('text', 1))
+	return expression('text', '({} || {})', $again->('text', 1), $again->('text', 1))
 	  if $type eq 'text' && chance(0.5);
 	return expression('text', pick('lower({})', 'substr({}, 1, 1)'), $again->('text', 1)) if $type eq 'text' && chance(0.6);
 	return expression('text', '({})::text', $again->('int4', 1)) if $type eq 'text';

@@ -110,6 +110,8 @@ my %MADE = (
 	textarray => { sql => 'text[]', exact => 1, key => 1 },
 	timestamp => { sql => 'timestamp', exact => 1, key => 1 });
 
+sub avoid_long { $TYPE{text}{values}[-1] = 'b' }
+
 sub type_names
 {
 	return map { $_ => $TYPE{$_}{weight} } sort keys %TYPE;

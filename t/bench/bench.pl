@@ -1,0 +1,386 @@
+#!/usr/bin/perl
+# bench.pl: measures what README.md describes and prints a Markdown table.
+#
+#   --only PATTERN   cases whose name matches
+#   --rows N         rows of the large table (default 1000000)
+#   --calls N        calls per figure (default 2000; large changes 30)
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use DBI;
+use File::Basename qw(dirname);
+use Getopt::Long;
+use POSIX qw(strftime);
+use Time::HiRes qw(time sleep);
+
+use lib dirname(abs_path(__FILE__)) . '/../oracle/lib';
+
+use Oracle::Server;
+
+my %opt = (rows => 1_000_000, calls => 2000, only => '.');
+GetOptions(\%opt, qw(only=s rows=i calls=i)) or exit 2;
+$| = 1;
+
+my ($server, $dbh, $empty);
+my @results;
+
+my @cases = (
+	[ 'nothing changed', \&nothing_changed ],
+	[ 'grouped sum, 1 row', \&sum_one_row ],
+	[ 'grouped sum, 1,000 groups', \&sum_thousand_groups ],
+	[ 'join rows, 1 row', \&join_one_row ],
+	[ 'join + group by, 10,000 rows', \&join_group ],
+	[ 'chain of 10, 1 row', \&chain ],
+	[ 'capture, one-row UPDATE', \&capture_one ],
+	[ 'capture, bulk UPDATE', \&capture_bulk ],
+	[ 'commit to visible', \&commit_to_visible ]);
+
+my @wanted = grep { $_->[0] =~ /$opt{only}/i } @cases;
+start_server(0);
+load();
+for my $case (grep { $_->[0] ne 'commit to visible' } @wanted)
+{
+	print STDERR "== $case->[0]\n";
+	eval { $case->[1]->(); 1 } or result($case->[0], 'failed', '', ($@ =~ s/\n.*//sr), '');
+	clean();
+}
+if (grep { $_->[0] eq 'commit to visible' } @wanted)
+{
+	print STDERR "== commit to visible\n";
+	start_server(1);
+	eval { commit_to_visible(); 1 } or result('commit to visible', 'failed', '', ($@ =~ s/\n.*//sr), '');
+}
+report();
+
+# --- server and measuring ----------------------------------------------------------------
+
+sub start_server
+{
+	my ($preload) = @_;
+
+	$dbh->disconnect if $dbh;
+	undef $server;
+	$server = Oracle::Server->start(
+		preload => $preload,
+		settings => "fsync = on\nfull_page_writes = on\nshared_buffers = 1GB\nmax_wal_size = 8GB\n"
+		  . "checkpoint_timeout = 1h\nautovacuum_naptime = 1min\nlog_error_verbosity = default\n");
+	$dbh = connect_server();
+	run('CREATE EXTENSION pg_trickle');
+}
+
+sub connect_server
+{
+	return DBI->connect("dbi:Pg:dbname=postgres;host=$server->{host};port=$server->{port}", 'postgres', '',
+		{ RaiseError => 1, PrintError => 0, PrintWarn => 0, AutoCommit => 1 });
+}
+
+sub run
+{
+	my ($sql) = @_;
+	local $SIG{__WARN__} = sub { };
+	return $dbh->do($sql);
+}
+
+# A large table with 1,000 groups and a small one it refers to.
+sub load
+{
+	run("CREATE TABLE item (id integer PRIMARY KEY, g integer NOT NULL, d integer NOT NULL, v integer NOT NULL, pad text) WITH (fillfactor = 80)");
+	run("INSERT INTO item SELECT i, i % 1000, i % 5000, i % 97, 'some text ' || i FROM generate_series(1, $opt{rows}) AS i");
+	run('CREATE INDEX ON item (g)');
+	run('CREATE INDEX ON item (d)');
+	run('CREATE TABLE dim (d integer PRIMARY KEY, cat integer NOT NULL, name text)');
+	run("INSERT INTO dim SELECT i, i % 200, 'name ' || i FROM generate_series(0, 4999) AS i");
+	run('VACUUM ANALYZE');
+	run('CHECKPOINT');
+	fresh_session();
+}
+
+sub fresh_session
+{
+	$dbh->disconnect;
+	$dbh = connect_server();
+	run('SET synchronous_commit = off');
+	my $select = prepared('SELECT 1');
+	$empty = median(map { timed($select) } 1 .. 3000);
+}
+
+sub prepared
+{
+	my ($sql) = @_;
+	my $sth = $dbh->prepare($sql, { pg_server_prepare => 1, pg_switch_prepared => 1 });
+	return sub { $sth->execute(@_); $sth->fetchall_arrayref if $sth->{NUM_OF_FIELDS}; };
+}
+
+# Seconds.
+sub timed
+{
+	my ($what, @args) = @_;
+	my $start = time();
+	$what->(@args);
+	return time() - $start;
+}
+
+sub median { return percentile(50, @_) }
+
+sub percentile
+{
+	my ($percent, @values) = @_;
+	@values = sort { $a <=> $b } @values;
+	return $values[ int($#values * $percent / 100 + 0.5) ];
+}
+
+sub stream
+{
+	my ($name, $query, %more) = @_;
+	my $schedule = $more{schedule} || '1h';
+	run("SELECT pgtrickle.create_stream_table('$name', \$q\$$query\$q\$, schedule => '$schedule', refresh_mode => 'DIFFERENTIAL')");
+	run("SELECT pgtrickle.refresh_stream_table('$name')");
+	run("VACUUM ANALYZE $name");
+	return prepared("SELECT pgtrickle.refresh_stream_table('$name')");
+}
+
+# The same as a materialized view: median of a few refreshes.
+sub materialized
+{
+	my ($query) = @_;
+	run("CREATE MATERIALIZED VIEW mv AS $query");
+	my $refresh = prepared('REFRESH MATERIALIZED VIEW mv');
+	my $time = median(map { timed($refresh) } 1 .. 5) - $empty;
+	run('DROP MATERIALIZED VIEW mv');
+	return $time;
+}
+
+sub clean
+{
+	my $names = $dbh->selectcol_arrayref('SELECT pgt_relid::text FROM pgtrickle.pgt_definitions ORDER BY pgt_id DESC');
+	run("SELECT pgtrickle.drop_stream_table('$_', true)") for @$names;
+	fresh_session();
+}
+
+# The server's CPU time of this session, in seconds.
+sub cpu
+{
+	open my $stat, '<', "/proc/$dbh->{pg_pid}/schedstat" or return undef;
+	my ($ns) = split ' ', <$stat>;
+	return $ns / 1e9;
+}
+
+sub is_right
+{
+	my ($name, $query) = @_;
+	my $n = $dbh->selectrow_array("SELECT count(*) FROM ((TABLE $name EXCEPT ALL ($query)) UNION ALL (($query) EXCEPT ALL TABLE $name)) AS d");
+	die "$name is not equal to its query\n" if $n;
+}
+
+sub result
+{
+	my ($name, $figure, $bar, $note, $peer) = @_;
+	push @results, [ $name, $figure, $bar, $peer, $note ];
+	print STDERR "   $figure  (bar $bar)  $note\n";
+}
+
+sub us { return sprintf '%.0f us', $_[0] * 1e6 }
+sub ms { return $_[0] < 0.01 ? sprintf('%.2f ms', $_[0] * 1e3) : sprintf('%.1f ms', $_[0] * 1e3) }
+
+sub times_faster
+{
+	my ($peer, $ours) = @_;
+	return sprintf('%s, x%.0f', ms($peer), $peer / $ours);
+}
+
+# --- cases -------------------------------------------------------------------------------
+
+my $sum_query;
+BEGIN { $sum_query = 'SELECT g, sum(v) AS total, count(*) AS n FROM item GROUP BY g' }
+
+sub nothing_changed
+{
+	my $refresh = stream('st', $sum_query);
+	$refresh->() for 1 .. 200;
+	my $cpu = cpu();
+	my @times = map { timed($refresh) } 1 .. $opt{calls};
+	$cpu = (cpu() - $cpu) / $opt{calls};
+	run('BEGIN');
+	$refresh->();
+	my $xid = $dbh->selectrow_array('SELECT pg_current_xact_id_if_assigned()');
+	run('COMMIT');
+	result('refresh, nothing changed', us(median(@times) - $empty), '<= 60 us, no transaction id',
+		'CPU ' . us($cpu) . ($xid ? '; takes a transaction id' : '; no transaction id'), '');
+}
+
+# Changes one row, then refreshes, many times: median and p99 of the refresh.
+sub one_row
+{
+	my ($refresh, $sync) = @_;
+	my $update = prepared('UPDATE item SET v = v + 1 WHERE id = ?');
+	my @times;
+
+	for my $n (1 .. $opt{calls} + 200)
+	{
+		$update->(1 + int(rand($opt{rows})));
+		run('SET synchronous_commit = on') if $sync;
+		my $time = timed($refresh);
+		run('SET synchronous_commit = off') if $sync;
+		push @times, $time if $n > 200;
+	}
+	return @times;
+}
+
+sub sum_one_row
+{
+	my $refresh = stream('st', $sum_query);
+	my @times = one_row($refresh, 0);
+	my @sync = one_row($refresh, 1);
+	is_right('st', $sum_query);
+	my $peer = materialized($sum_query);
+	my $ours = median(@times) - $empty;
+	result('1M rows, grouped sum, 1 row changed, asynchronous', us($ours), '<= 100 us', 'p99 ' . us(percentile(99, @times)), times_faster($peer, $ours));
+	result('the same, synchronous', us(median(@sync) - $empty), '<= 300 us', 'p99 ' . us(percentile(99, @sync)), '');
+}
+
+sub sum_thousand_groups
+{
+	my $refresh = stream('st', $sum_query);
+	my @times;
+	for my $n (1 .. 60)
+	{
+		my $from = int(rand($opt{rows} - 1000));
+		run("UPDATE item SET v = v + 1 WHERE id > $from AND id <= $from + 1000");
+		push @times, timed($refresh);
+	}
+	is_right('st', $sum_query);
+	my $ours = median(@times) - $empty;
+	result('1M rows, grouped sum, 1,000 groups changed', ms($ours), '<= 3 ms', 'p99 ' . ms(percentile(99, @times)), times_faster(materialized($sum_query), $ours));
+}
+
+sub join_one_row
+{
+	my $query = 'SELECT i.id, i.v, i.pad, m.cat, m.name FROM item AS i JOIN dim AS m ON m.d = i.d';
+	my $refresh = stream('st', $query);
+	my @times = one_row($refresh, 0);
+	is_right('st', $query);
+	my $ours = median(@times) - $empty;
+	result('1M rows, join of two tables as rows, 1 row changed', us($ours), '<= 150 us', 'p99 ' . us(percentile(99, @times)), times_faster(materialized($query), $ours));
+}
+
+sub join_group
+{
+	my $query = 'SELECT m.cat, sum(i.v) AS total, count(*) AS n FROM item AS i JOIN dim AS m ON m.d = i.d GROUP BY m.cat';
+	my $refresh = stream('st', $query);
+	my @times;
+	for my $n (1 .. 30)
+	{
+		my $from = int(rand($opt{rows} - 10000));
+		run("UPDATE item SET v = v + 1 WHERE id > $from AND id <= $from + 10000");
+		push @times, timed($refresh);
+	}
+	is_right('st', $query);
+	my $ours = median(@times) - $empty;
+	result('1M rows, join + group by, 10,000 rows changed', ms($ours), '<= 14 ms', 'p99 ' . ms(percentile(99, @times)), times_faster(materialized($query), $ours));
+}
+
+sub chain
+{
+	my $from = 'item';
+	my @names;
+	for my $n (1 .. 10)
+	{
+		my $query = $n == 1 ? 'SELECT g, sum(v) AS v FROM item GROUP BY g' : "SELECT g, v + 1 AS v FROM c" . ($n - 1);
+		stream("c$n", $query);
+		push @names, "c$n";
+	}
+	my @refresh = map { prepared("SELECT pgtrickle.refresh_stream_table('$_')") } @names;
+	my $update = prepared('UPDATE item SET v = v + 1 WHERE id = ?');
+	my @times;
+	for my $n (1 .. 300)
+	{
+		$update->(1 + int(rand($opt{rows})));
+		push @times, timed(sub { run('BEGIN'); $_->() for @refresh; run('COMMIT') });
+	}
+	is_right('c10', 'SELECT g, sum(v) + 9 AS v FROM item GROUP BY g');
+	result('chain of 10, 1 row, one transaction', ms(median(@times) - 12 * $empty), '<= 2 ms', 'p99 ' . ms(percentile(99, @times)), '');
+}
+
+# CPU of a one-row UPDATE with and without somebody listening.
+sub capture_one
+{
+	my $update = prepared('UPDATE item SET v = v + 1 WHERE id = ?');
+	my $measure = sub {
+		$update->(1 + int(rand($opt{rows}))) for 1 .. 500;
+		my $cpu = cpu();
+		$update->(1 + int(rand($opt{rows}))) for 1 .. 5 * $opt{calls};
+		return (cpu() - $cpu) / (5 * $opt{calls});
+	};
+	my @plain = map { $measure->() } 1 .. 3;
+	stream('st', $sum_query);
+	my @captured = map { $measure->() } 1 .. 3;
+	result('capture, one-row UPDATE, CPU', us(median(@captured) - median(@plain)), '<= 8 us',
+		'CPU of the statement ' . us(median(@plain)) . ' without, ' . us(median(@captured)) . ' with', '');
+}
+
+sub capture_bulk
+{
+	my $round = 0;
+	my $measure = sub {
+		my @times;
+		for (1 .. 7)
+		{
+			my $from = 100000 * ($round++ % 8);
+			push @times, timed(sub { run("UPDATE item SET v = v + 1 WHERE id > $from AND id <= $from + 100000") });
+		}
+		return median(@times);
+	};
+	run('VACUUM item');
+	my $plain = $measure->();
+	stream('st', $sum_query);
+	run('VACUUM item');
+	my $captured = $measure->();
+	result('capture, UPDATE of 100,000 rows', sprintf('%.2fx', $captured / $plain), '<= 1.25x', ms($plain) . ' without, ' . ms($captured) . ' with', '');
+}
+
+sub commit_to_visible
+{
+	run('CREATE TABLE src (id integer PRIMARY KEY, g integer, v bigint)');
+	run('INSERT INTO src SELECT i, i % 100, 0 FROM generate_series(1, 10000) AS i');
+	stream('vis', 'SELECT g, max(v) AS v FROM src GROUP BY g', schedule => 'calculated');
+	my $update = prepared('UPDATE src SET v = ? WHERE id = ?');
+	my $read = $dbh->prepare('SELECT v FROM vis WHERE g = ?');
+	my @times;
+	for my $n (1 .. 330)
+	{
+		my $id = 1 + int(rand(10000));
+		$update->($n, $id);
+		my $committed = time();
+		while (1)
+		{
+			$read->execute($id % 100);
+			my ($seen) = $read->fetchrow_array;
+			$read->finish;
+			last if defined $seen && $seen >= $n;
+			die "not visible after 30 s\n" if time() - $committed > 30;
+		}
+		push @times, time() - $committed if $n > 30;
+		sleep(0.01 + rand(0.03));
+	}
+	result("commit to visible, one table, schedule 'calculated', p50", ms(percentile(50, @times)), '<= 3 ms',
+		'p99 ' . ms(percentile(99, @times)) . ' (bar 15 ms)', '');
+}
+
+# --- the report --------------------------------------------------------------------------
+
+sub report
+{
+	my ($cpu) = grep { /^model name/ } do { open my $f, '<', '/proc/cpuinfo'; <$f> };
+	my $cores = () = do { open my $f, '<', '/proc/cpuinfo'; my $t = join('', <$f>); $t =~ /^processor/mg };
+	my ($version) = $dbh->selectrow_array('SHOW server_version');
+	my ($extension) = $dbh->selectrow_array(q{SELECT extversion FROM pg_extension WHERE extname = 'pg_trickle'});
+
+	$cpu = ($cpu || 'unknown') =~ s/.*:\s*//r =~ s/\s+\z//r;
+	print "# pg_trickle $extension on PostgreSQL $version\n\n";
+	print "`make -s bench` on " . strftime('%Y-%m-%d', gmtime) . ": $cpu, $cores cores, fsync on, load average "
+	  . (split ' ', do { open my $f, '<', '/proc/loadavg'; <$f> })[0] . " at the end.\n";
+	printf "Medians; the empty call that is subtracted took %s.\n\n", us($empty);
+	print "| case | measured | bar | REFRESH MATERIALIZED VIEW, ratio | remarks |\n|---|---|---|---|---|\n";
+	print '| ' . join(' | ', @$_) . " |\n" for @results;
+}
