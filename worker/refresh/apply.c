@@ -95,6 +95,9 @@ pgt_apply_find_first(Apply *apply)
 	TableScanDesc scan = table_beginscan(apply->relation, apply->snapshot, 0, NULL);
 	bool found = table_scan_getnextslot(scan, ForwardScanDirection, apply->old);
 
+	/* The slot points into the scan. */
+	if (found)
+		ExecMaterializeSlot(apply->old);
 	table_endscan(scan);
 	return found;
 }
