@@ -58,6 +58,8 @@ typedef struct PgtFrontierUpdate
 /* Frontier of a registered snapshot for the current transaction. */
 extern PgtFrontier pgt_frontier_of_snapshot(Snapshot snapshot);
 extern bool pgt_frontier_contains(const PgtFrontier *frontier, FullTransactionId xid, uint32 cmd);
+/* Was a frontier with these marks made in this cluster and database? */
+extern bool pgt_frontier_is_local(int64 system_id, Oid database_id);
 /* Oldest xid that may be invisible: everything older is before the frontier. */
 extern FullTransactionId pgt_frontier_xmin(const PgtFrontier *frontier);
 extern FullTransactionId pgt_frontier_xmax(const PgtFrontier *frontier);

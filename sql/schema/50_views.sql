@@ -4,10 +4,12 @@ CREATE FUNCTION pgtrickle.can_see(relation regclass) RETURNS boolean
 	LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT coalesce(pg_catalog.has_table_privilege(relation, 'SELECT'), false)
-		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+		OR coalesce((SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE')
+			FROM pg_catalog.pg_class c WHERE c.oid = relation), false);
 END;
 COMMENT ON FUNCTION pgtrickle.can_see(regclass) IS
-	'may the current user see the status of this stream table: SELECT on it, or pg_monitor';
+	'may the current user see the status of this stream table: SELECT on it, its owner''s rights, or pg_monitor';
 
 CREATE FUNCTION pgtrickle.pending_changes(pgt_id bigint) RETURNS bigint
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_pending_changes';
@@ -24,15 +26,21 @@ CREATE FUNCTION pgtrickle.stream_table_id(name text) RETURNS bigint
 COMMENT ON FUNCTION pgtrickle.stream_table_id(text) IS
 	'pgt_id of a stream table that the caller may see; errors undefined_table, insufficient_privilege';
 
-CREATE VIEW pgtrickle.pgt_stream_tables AS
+CREATE FUNCTION pgtrickle.frontier_is_here(system_id bigint, database_id oid) RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pgt_frontier_is_here';
+COMMENT ON FUNCTION pgtrickle.frontier_is_here(bigint, oid) IS
+	'was a frontier made in this cluster and database, and not in one that was copied';
+
+CREATE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 	SELECT d.pgt_id, d.pgt_relid, n.nspname AS pgt_schema, c.relname AS pgt_name,
 		pg_catalog.pg_get_viewdef(d.view_relid) AS defining_query, d.original_query,
 		d.schedule, d.refresh_mode, f.effective_mode, d.full_reason,
 		CASE WHEN d.paused OR f.suspended_reason IS NOT NULL THEN 'SUSPENDED'
-			WHEN f.consecutive_errors > 0 THEN 'ERROR'
-			WHEN f.snapshot IS NULL THEN 'INITIALIZING'
+			WHEN f.last_sqlstate IS NOT NULL THEN 'ERROR'
+			WHEN here.it_is IS NOT TRUE THEN 'INITIALIZING'
 			ELSE 'ACTIVE' END AS status,
-		f.snapshot IS NOT NULL AS is_populated, f.snapshot AS frontier,
+		coalesce(here.it_is, false) AS is_populated,
+		CASE WHEN here.it_is THEN f.snapshot END AS frontier,
 		f.data_timestamp, f.last_refresh_at, f.last_refresh_id, f.rebuild_reason,
 		coalesce(f.consecutive_errors, 0) AS consecutive_errors,
 		CASE WHEN d.paused THEN 'paused by user' ELSE f.suspended_reason END AS suspended_reason,
@@ -42,11 +50,13 @@ CREATE VIEW pgtrickle.pgt_stream_tables AS
 		JOIN pg_catalog.pg_class c ON c.oid = d.pgt_relid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		CROSS JOIN LATERAL (SELECT f.snapshot IS NOT NULL
+			AND pgtrickle.frontier_is_here(f.system_id, f.database_id) AS it_is) here
 	WHERE pgtrickle.can_see(d.pgt_relid);
 COMMENT ON VIEW pgtrickle.pgt_stream_tables IS
 	'definition and state of every stream table that the current user may read';
 
-CREATE VIEW pgtrickle.pg_stat_stream_tables AS
+CREATE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
 	SELECT s.pgt_id, s.pgt_schema, s.pgt_name, s.status, s.refresh_mode, s.effective_mode,
 		s.is_populated, coalesce(s.schedule, 'calculated') AS schedule, s.data_timestamp,
 		CASE WHEN p.pending = 0 THEN interval '0'
@@ -83,3 +93,7 @@ CREATE POLICY visible ON pgtrickle.pgt_dependencies FOR SELECT USING (pgt_id IN
 	(SELECT s.pgt_id FROM pgtrickle.pgt_stream_tables s));
 COMMENT ON POLICY visible ON pgtrickle.pgt_dependencies IS 'dependencies of stream tables that the user may read';
 GRANT SELECT ON pgtrickle.pgt_dependencies TO PUBLIC;
+
+-- Monitoring tools see the rest as well.
+GRANT SELECT ON pgtrickle.pgt_definitions, pgtrickle.pgt_frontiers, pgtrickle.pgt_sources
+	TO pg_monitor;

@@ -22,12 +22,31 @@ BEGIN ATOMIC
 	SELECT h.refresh_id, h.data_timestamp, h.start_time, h.end_time, h.action, h.refresh_reason,
 		h.status, h.rows_in, h.rows_inserted, h.rows_updated, h.rows_deleted, h.duration_ms,
 		h.initiated_by, h.error_message
-	FROM pgtrickle.pgt_refresh_history h
-	WHERE h.pgt_id = pgtrickle.stream_table_id(name)
+	FROM (SELECT pgtrickle.stream_table_id(name) AS pgt_id OFFSET 0) s
+		LEFT JOIN pgtrickle.pgt_refresh_history h USING (pgt_id)
+	WHERE h.refresh_id IS NOT NULL
 	ORDER BY h.start_time DESC, h.refresh_id DESC LIMIT max_rows;
 END;
 COMMENT ON FUNCTION pgtrickle.get_refresh_history(text, integer) IS
 	'the last refreshes of one stream table, newest first';
+
+CREATE FUNCTION pgtrickle.refresh_timeline(max_rows integer DEFAULT 50,
+		OUT start_time timestamptz, OUT stream_table text, OUT action text, OUT status text,
+		OUT rows_inserted bigint, OUT rows_updated bigint, OUT rows_deleted bigint,
+		OUT duration_ms double precision, OUT error_message text)
+	RETURNS SETOF record LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT h.start_time, pg_catalog.format('%I.%I', s.pgt_schema, s.pgt_name), h.action, h.status,
+		h.rows_inserted, h.rows_updated, h.rows_deleted, h.duration_ms, h.error_message
+	FROM pgtrickle.pgt_refresh_history h JOIN pgtrickle.pgt_stream_tables s USING (pgt_id)
+	ORDER BY h.start_time DESC, h.refresh_id DESC LIMIT max_rows;
+END;
+COMMENT ON FUNCTION pgtrickle.refresh_timeline(integer) IS
+	'the last refreshes of all stream tables, newest first';
+
+CREATE FUNCTION pgtrickle.version() RETURNS text
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pgt_version';
+COMMENT ON FUNCTION pgtrickle.version() IS 'version of the library that is loaded';
 
 CREATE FUNCTION pgtrickle.is_captured(relation regclass) RETURNS boolean
 	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pgt_is_captured';
@@ -39,8 +58,9 @@ CREATE FUNCTION pgtrickle.list_sources(name text, OUT source_table text, OUT sou
 BEGIN ATOMIC
 	SELECT d.source_relid::text, d.source_relid::oid, d.source_type, d.columns_used,
 		pgtrickle.is_captured(d.source_relid)
-	FROM pgtrickle.pgt_dependencies d
-	WHERE d.pgt_id = pgtrickle.stream_table_id(name) ORDER BY 1;
+	FROM (SELECT pgtrickle.stream_table_id(name) AS pgt_id OFFSET 0) s
+		LEFT JOIN pgtrickle.pgt_dependencies d USING (pgt_id)
+	WHERE d.source_relid IS NOT NULL ORDER BY 1;
 END;
 
 COMMENT ON FUNCTION pgtrickle.list_sources(text) IS

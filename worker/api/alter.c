@@ -231,6 +231,7 @@ set_query(PgtStreamTable *st, const char *text, Query *query)
 	st->view_relid = pgt_define_view(st->pgt_id, st->relid, query, columns,
 									 pgt_stream_table_owner(st));
 	st->original_query = pstrdup(text);
+	pgt_stream_table_update(st);
 	pgt_query_check_rights(st->view_relid);
 	(void) pgt_define_machinery(st, text);
 	pgt_stream_table_update(st);

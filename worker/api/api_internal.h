@@ -26,6 +26,8 @@ extern List *pgt_query_columns(Query *query);
 extern void pgt_query_check_rights(Oid view_relid);
 /* The query in words that mean the same under any search_path. */
 extern char *pgt_query_text(Query *query);
+/* Delta counts bytes, users count characters; both from 1. */
+extern int pgt_query_position(const char *text, int position);
 /* Refuses with errposition in the query what delta reports by byte. */
 extern void pgt_query_refuse_mode(const PgtDefinition *definition, const char *text);
 
@@ -90,6 +92,8 @@ extern void pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason);
 extern void pgt_lifecycle_drop(PgtStreamTable *st, bool cascade);
 /* After the table is gone, however that happened. */
 extern void pgt_lifecycle_forget(PgtStreamTable *st);
+/* The query with every name qualified. */
+extern char *pgt_lifecycle_query_text(const PgtStreamTable *st);
 extern char *pgt_lifecycle_export(PgtStreamTable *st);
 extern void pgt_lifecycle_pause(PgtStreamTable *st, bool pause);
 extern void pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode);

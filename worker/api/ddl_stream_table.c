@@ -198,9 +198,10 @@ void
 pgt_ddl_follow_owner(PgtStreamTable *st)
 {
 	Oid owner = pgt_compat_relation_owner(st->relid);
+	Oid view_owner = pgt_compat_relation_owner(st->view_relid);
 	PgtSecurity saved;
 
-	if (!OidIsValid(owner) || owner == pgt_compat_relation_owner(st->view_relid))
+	if (!OidIsValid(owner) || !OidIsValid(view_owner) || owner == view_owner)
 		return;
 	saved = pgt_security_become_extension_owner();
 	ATExecChangeOwner(st->view_relid, owner, true, AccessExclusiveLock);

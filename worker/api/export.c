@@ -12,9 +12,8 @@
 
 #include "api_internal.h"
 
-/* The query with every name qualified. */
-static char *
-query_text(PgtStreamTable *st)
+char *
+pgt_lifecycle_query_text(const PgtStreamTable *st)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
 	Relation view = table_open(st->view_relid, AccessShareLock);
@@ -33,7 +32,7 @@ pgt_lifecycle_export(PgtStreamTable *st)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT pgtrickle.create_stream_table(\n\tname => %s,\n\tquery => %s,\n",
 					 pgt_sqltext_literal(pgt_sqltext_relation(st->relid)),
-					 pgt_sqltext_literal(query_text(st)));
+					 pgt_sqltext_literal(pgt_lifecycle_query_text(st)));
 	appendStringInfo(&sql, "\tschedule => %s,\n\trefresh_mode => %s,\n",
 					 pgt_sqltext_literal(st->schedule != NULL ? st->schedule : "calculated"),
 					 pgt_sqltext_literal(pgt_refresh_mode_name(st->mode)));

@@ -21,7 +21,6 @@ _PG_init(void)
 {
 	pgt_guc_init();
 	pgt_wake_init();
-	pgt_delta_source_reason = pgt_capture_reason;
 	pgt_shmem_init();
 	pgt_delta_source_reason = pgt_capture_reason;
 }

@@ -33,6 +33,14 @@ typedef struct TextPosition
 	bool in_bytes; /* as the delta engine counts */
 } TextPosition;
 
+int
+pgt_query_position(const char *text, int position)
+{
+	if (position <= 0)
+		return 0;
+	return pg_mbstrlen_with_len(text, Min(position - 1, (int) strlen(text))) + 1;
+}
+
 static void
 move_position(void *arg)
 {
@@ -42,7 +50,7 @@ move_position(void *arg)
 	if (position <= 0)
 		return;
 	if (where->in_bytes)
-		position = pg_mbstrlen_with_len(where->text, Min(position - 1, strlen(where->text))) + 1;
+		position = pgt_query_position(where->text, position);
 	errposition(0);
 	internalerrposition(position);
 	internalerrquery(where->text);

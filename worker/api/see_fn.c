@@ -25,7 +25,9 @@
 
 #include "api_internal.h"
 
+PG_FUNCTION_INFO_V1(pgt_version);
 PG_FUNCTION_INFO_V1(pgt_stream_table_id);
+PG_FUNCTION_INFO_V1(pgt_frontier_is_here);
 PG_FUNCTION_INFO_V1(pgt_explain_st);
 PG_FUNCTION_INFO_V1(pgt_explain_delta);
 PG_FUNCTION_INFO_V1(pgt_explain_refresh_mode);
@@ -35,8 +37,8 @@ PG_FUNCTION_INFO_V1(pgt_validate_query);
 static void
 put_texts(ReturnSetInfo *rsinfo, int ncolumns, char *const *texts)
 {
-	Datum		values[8];
-	bool		nulls[8];
+	Datum values[8];
+	bool nulls[8];
 
 	for (int i = 0; i < ncolumns; i++)
 	{
@@ -53,6 +55,20 @@ get_visible(text *name)
 
 	pgt_security_check_reader(st->relid);
 	return st;
+}
+
+Datum
+pgt_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(PGT_VERSION));
+}
+
+Datum
+pgt_frontier_is_here(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(pgt_frontier_is_local(PG_GETARG_INT64(0), PG_GETARG_OID(1)));
 }
 
 Datum
@@ -100,13 +116,13 @@ describe_identity(const PgtStage *stage)
 static char *
 describe_stage(const PgtStage *stage)
 {
-	Relation	relation = relation_open(stage->relid, AccessShareLock);
-	char	   *size = psprintf(UINT64_FORMAT " kB",
-								(uint64) RelationGetNumberOfBlocks(relation) * (BLCKSZ / 1024));
-	char	   *text = psprintf("%s, %s by %s%s%s, %s", pgt_sqltext_relation(stage->relid),
-								technique_name(stage->technique), describe_identity(stage),
-								stage->reason != NULL ? ": " : "",
-								stage->reason != NULL ? stage->reason : "", size);
+	Relation relation = relation_open(stage->relid, AccessShareLock);
+	char *size = psprintf(UINT64_FORMAT " kB",
+						  (uint64) RelationGetNumberOfBlocks(relation) * (BLCKSZ / 1024));
+	char *text = psprintf("%s, %s by %s%s%s, %s", pgt_sqltext_relation(stage->relid),
+						  technique_name(stage->technique), describe_identity(stage),
+						  stage->reason != NULL ? ": " : "",
+						  stage->reason != NULL ? stage->reason : "", size);
 
 	relation_close(relation, AccessShareLock);
 	return text;
@@ -117,30 +133,31 @@ pgt_explain_st(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
-	const PgtDefinition *definition =
-		pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
-	ListCell   *lc;
+	const PgtDefinition *definition = pgt_delta_definition(
+		pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
+	ListCell *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
-	put_texts(rsinfo, 2, (char *[]) {"name", pgt_sqltext_relation(st->relid)});
-	put_texts(rsinfo, 2, (char *[]) {"original_query", st->original_query});
-	put_texts(rsinfo, 2, (char *[]) {"refresh_mode", (char *) pgt_refresh_mode_name(st->mode)});
-	put_texts(rsinfo, 2, (char *[]) {"incremental", definition->full_reason == NULL ? "yes" : "no"});
+	put_texts(rsinfo, 2, (char *[]){"name", pgt_sqltext_relation(st->relid)});
+	put_texts(rsinfo, 2, (char *[]){"original_query", st->original_query});
+	put_texts(rsinfo, 2, (char *[]){"refresh_mode", (char *) pgt_refresh_mode_name(st->mode)});
+	put_texts(rsinfo, 2, (char *[]){"incremental", definition->full_reason == NULL ? "yes" : "no"});
 	if (definition->full_reason != NULL)
-		put_texts(rsinfo, 2, (char *[]) {"full_reason", definition->full_reason});
-	foreach(lc, definition->stages)
+		put_texts(rsinfo, 2, (char *[]){"full_reason", definition->full_reason});
+	foreach (lc, definition->stages)
 	{
-		PgtStage   *stage = lfirst(lc);
+		PgtStage *stage = lfirst(lc);
 
-		put_texts(rsinfo, 2, (char *[]) {psprintf("stage %d", stage->number),
-										 describe_stage(stage)});
+		put_texts(rsinfo, 2,
+				  (char *[]){psprintf("stage %d", stage->number), describe_stage(stage)});
 	}
-	foreach(lc, definition->sources)
+	foreach (lc, definition->sources)
 	{
 		PgtSourceUse *source = lfirst(lc);
 
-		put_texts(rsinfo, 2, (char *[]) {source->is_view ? "view" : "source",
-										 pgt_sqltext_relation(source->relid)});
+		put_texts(
+			rsinfo, 2,
+			(char *[]){source->is_view ? "view" : "source", pgt_sqltext_relation(source->relid)});
 	}
 	return (Datum) 0;
 }
@@ -153,13 +170,13 @@ pending_changes(PgtStreamTable *st, const PgtDefinition *definition, Snapshot sn
 {
 	PgtFrontierRow row;
 	PgtFrontier now = pgt_frontier_of_snapshot(snapshot);
-	List	   *changes = NIL;
-	ListCell   *lc;
+	List *changes = NIL;
+	ListCell *lc;
 
 	pgt_frontier_get(st->pgt_id, &row);
 	if (!row.frontier.valid)
 		return NIL;
-	foreach(lc, definition->sources)
+	foreach (lc, definition->sources)
 	{
 		PgtSourceUse *source = lfirst(lc);
 		PgtChangeSet *set;
@@ -179,10 +196,11 @@ pgt_explain_delta(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
-	bool		analyze = PG_GETARG_BOOL(1);
-	PgtDelta   *delta;
+	bool analyze = PG_GETARG_BOOL(1);
+	PgtDelta *delta;
 	PgtDeltaInput input = {0};
-	ListCell   *lc;
+	PgtSecurity saved;
+	ListCell *lc;
 
 	pgt_security_check_owner(st->relid);
 	InitMaterializedSRF(fcinfo, 0);
@@ -190,15 +208,18 @@ pgt_explain_delta(PG_FUNCTION_ARGS)
 	input.snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	if (analyze)
 		input.changes = pending_changes(st, pgt_delta_definition(delta), input.snapshot);
-	foreach(lc, pgt_delta_explain(delta, &input, analyze))
+	/* Whatever the caller may: the query's functions run with its owner's rights. */
+	saved = pgt_security_become(pgt_stream_table_owner(st));
+	foreach (lc, pgt_delta_explain(delta, &input, analyze))
 	{
 		PgtDeltaText *text = lfirst(lc);
-		Datum		values[4] = {Int32GetDatum(text->stage), CStringGetTextDatum(text->purpose),
-			CStringGetTextDatum(text->sql), CStringGetTextDatum(text->plan)};
-		bool		nulls[4] = {false, false, false, false};
+		Datum values[4] = {Int32GetDatum(text->stage), CStringGetTextDatum(text->purpose),
+						   CStringGetTextDatum(text->sql), CStringGetTextDatum(text->plan)};
+		bool nulls[4] = {false, false, false, false};
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
+	pgt_security_restore(&saved);
 	UnregisterSnapshot(input.snapshot);
 	return (Datum) 0;
 }
@@ -209,13 +230,13 @@ Datum
 pgt_explain_refresh_mode(PG_FUNCTION_ARGS)
 {
 	PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
-	const PgtDefinition *definition =
-		pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
-	bool		full = st->mode == PGT_MODE_FULL || definition->full_reason != NULL;
+	const PgtDefinition *definition = pgt_delta_definition(
+		pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
+	bool full = st->mode == PGT_MODE_FULL || definition->full_reason != NULL;
 	const char *reason;
-	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	TupleDesc desc;
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -225,7 +246,7 @@ pgt_explain_refresh_mode(PG_FUNCTION_ARGS)
 		reason = definition->full_reason;
 	else if (st->mode == PGT_MODE_AUTO)
 		reason = "the query is maintained incrementally; FULL only where more than "
-			"pg_trickle.differential_max_change_ratio of a source changed";
+				 "pg_trickle.differential_max_change_ratio of a source changed";
 	else
 		reason = "the query is maintained incrementally";
 	values[0] = CStringGetTextDatum(pgt_refresh_mode_name(st->mode));
@@ -240,22 +261,22 @@ Datum
 pgt_validate_query(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PgtDefinition *definition = pgt_delta_analyze(InvalidOid, pgt_query_parse(sql));
-	ListCell   *lc;
+	ListCell *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(lc, definition->findings)
+	foreach (lc, definition->findings)
 	{
 		PgtFinding *finding = lfirst(lc);
-		Datum		values[5];
-		bool		nulls[5];
+		Datum values[5];
+		bool nulls[5];
 
 		values[0] = CStringGetTextDatum(finding->construct);
 		values[1] = BoolGetDatum(finding->incremental);
 		values[2] = finding->technique ? CStringGetTextDatum(finding->technique) : (Datum) 0;
 		values[3] = finding->reason ? CStringGetTextDatum(finding->reason) : (Datum) 0;
-		values[4] = Int32GetDatum(finding->position);
+		values[4] = Int32GetDatum(pgt_query_position(sql, finding->position));
 		nulls[0] = nulls[1] = false;
 		nulls[2] = finding->technique == NULL;
 		nulls[3] = finding->reason == NULL;

@@ -47,7 +47,7 @@ count_pending(Oid relid, const PgtFrontier *frontier, Snapshot snapshot)
 {
 	PgtFrontier now = pgt_frontier_of_snapshot(snapshot);
 	PgtChangeSet *changes;
-	int64		nrows;
+	int64 nrows;
 
 	LockRelationOid(relid, AccessShareLock);
 	changes = pgt_capture_read(relid, NULL, frontier, &now, snapshot);
@@ -60,10 +60,10 @@ count_pending(Oid relid, const PgtFrontier *frontier, Snapshot snapshot)
 static List *
 captured_sources(int64 pgt_id)
 {
-	List	   *relids = NIL;
-	ListCell   *lc;
+	List *relids = NIL;
+	ListCell *lc;
 
-	foreach(lc, pgt_dependency_list(pgt_id))
+	foreach (lc, pgt_dependency_list(pgt_id))
 	{
 		PgtDependency *dependency = lfirst(lc);
 
@@ -76,12 +76,12 @@ captured_sources(int64 pgt_id)
 Datum
 pgt_pending_changes(PG_FUNCTION_ARGS)
 {
-	int64		pgt_id = PG_GETARG_INT64(0);
+	int64 pgt_id = PG_GETARG_INT64(0);
 	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
 	PgtFrontierRow row;
-	Snapshot	snapshot;
-	int64		pending = 0;
-	ListCell   *lc;
+	Snapshot snapshot;
+	int64 pending = 0;
+	ListCell *lc;
 
 	if (st == NULL || !pgt_security_may_read(st->relid))
 		PG_RETURN_NULL();
@@ -89,7 +89,7 @@ pgt_pending_changes(PG_FUNCTION_ARGS)
 	if (!row.frontier.valid)
 		PG_RETURN_INT64(0);
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	foreach(lc, captured_sources(pgt_id))
+	foreach (lc, captured_sources(pgt_id))
 		pending += count_pending(lfirst_oid(lc), &row.frontier, snapshot);
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_INT64(pending);
@@ -99,18 +99,18 @@ static void
 put_buffer(ReturnSetInfo *rsinfo, PgtStreamTable *st, Oid source, const PgtFrontierRow *row,
 		   Snapshot snapshot)
 {
-	int64		rows;
-	int64		bytes;
-	Datum		values[6];
-	bool		nulls[6] = {false};
+	int64 rows;
+	int64 bytes;
+	Datum values[6];
+	bool nulls[6] = {false};
 
 	pgt_capture_buffer_size(source, -1, &rows, &bytes);
 	values[0] = CStringGetTextDatum(pgt_sqltext_relation(st->relid));
 	values[1] = CStringGetTextDatum(pgt_sqltext_relation(source));
 	values[2] = ObjectIdGetDatum(source);
 	nulls[3] = !row->frontier.valid;
-	values[3] = nulls[3] ? (Datum) 0 :
-		Int64GetDatum(count_pending(source, &row->frontier, snapshot));
+	values[3] = nulls[3] ? (Datum) 0
+						 : Int64GetDatum(count_pending(source, &row->frontier, snapshot));
 	values[4] = Int64GetDatum(rows);
 	values[5] = Int64GetDatum(bytes);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -120,12 +120,12 @@ Datum
 pgt_change_buffer_sizes(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	ListCell   *lc;
-	ListCell   *ls;
+	Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	ListCell *lc;
+	ListCell *ls;
 
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(lc, pgt_stream_table_list())
+	foreach (lc, pgt_stream_table_list())
 	{
 		PgtStreamTable *st = lfirst(lc);
 		PgtFrontierRow row;
@@ -133,7 +133,7 @@ pgt_change_buffer_sizes(PG_FUNCTION_ARGS)
 		if (!pgt_security_may_read(st->relid))
 			continue;
 		pgt_frontier_get(st->pgt_id, &row);
-		foreach(ls, captured_sources(st->pgt_id))
+		foreach (ls, captured_sources(st->pgt_id))
 			put_buffer(rsinfo, st, lfirst_oid(ls), &row, snapshot);
 	}
 	UnregisterSnapshot(snapshot);
@@ -145,7 +145,7 @@ pgt_change_buffer_sizes(PG_FUNCTION_ARGS)
 static int
 zone_offset(void *zone, int64_t unix_seconds)
 {
-	pg_time_t	time = (pg_time_t) unix_seconds;
+	pg_time_t time = (pg_time_t) unix_seconds;
 
 	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
 }
@@ -153,13 +153,13 @@ zone_offset(void *zone, int64_t unix_seconds)
 Datum
 pgt_next_due(PG_FUNCTION_ARGS)
 {
-	int64		pgt_id = PG_GETARG_INT64(0);
+	int64 pgt_id = PG_GETARG_INT64(0);
 	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
 	PgtFrontierRow row;
 	PgtSchedule schedule;
 	PgtParseError error;
-	pg_tz	   *zone;
-	int64		due;
+	pg_tz *zone;
+	int64 due;
 
 	if (st == NULL || !pgt_security_may_read(st->relid) || st->paused || st->schedule == NULL)
 		PG_RETURN_NULL();
@@ -170,9 +170,9 @@ pgt_next_due(PG_FUNCTION_ARGS)
 	if (row.next_retry_at != 0)
 		PG_RETURN_TIMESTAMPTZ(row.next_retry_at);
 	zone = pgt_guc_timezone[0] != '\0' ? pg_tzset(pgt_guc_timezone) : log_timezone;
-	due = pgt_schedule_next_due(&schedule,
-								row.last_refresh_at != 0 ? row.last_refresh_at : PGT_SCHEDULE_NO_TIME,
-								pgt_clock_now(), zone_offset, zone);
+	due = pgt_schedule_next_due(
+		&schedule, row.last_refresh_at != 0 ? row.last_refresh_at : PGT_SCHEDULE_NO_TIME,
+		pgt_clock_now(), zone_offset, zone);
 	if (due == PGT_SCHEDULE_NEVER || due == PGT_SCHEDULE_NO_TIME)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(due);
@@ -184,7 +184,7 @@ pgt_next_due(PG_FUNCTION_ARGS)
 static char *
 make_label(Oid relid)
 {
-	char	   *label = pgt_sqltext_relation(relid);
+	char *label = pgt_sqltext_relation(relid);
 
 	for (char *c = label; *c != '\0'; c++)
 		if (*c == '"' || *c == '\\' || *c == '\n')
@@ -196,8 +196,8 @@ static void
 append_node(StringInfo text, bool mermaid, Oid relid, bool is_stream_table)
 {
 	if (mermaid)
-		appendStringInfo(text, is_stream_table ? "    t%u[\"%s\"]\n" : "    t%u[(\"%s\")]\n",
-						 relid, make_label(relid));
+		appendStringInfo(text, is_stream_table ? "    t%u[\"%s\"]\n" : "    t%u[(\"%s\")]\n", relid,
+						 make_label(relid));
 	else
 		appendStringInfo(text, "    t%u [label=\"%s\", shape=%s];\n", relid, make_label(relid),
 						 is_stream_table ? "box" : "cylinder");
@@ -206,30 +206,30 @@ append_node(StringInfo text, bool mermaid, Oid relid, bool is_stream_table)
 Datum
 pgt_explain_dag(PG_FUNCTION_ARGS)
 {
-	char	   *format = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		mermaid = pg_strcasecmp(format, "mermaid") == 0;
+	char *format = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool mermaid = pg_strcasecmp(format, "mermaid") == 0;
 	StringInfoData text;
-	List	   *nodes = NIL;
-	ListCell   *lc;
-	ListCell   *ld;
+	List *nodes = NIL;
+	ListCell *lc;
+	ListCell *ld;
 
 	if (!mermaid && pg_strcasecmp(format, "dot") != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown format \"%s\"", format),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown format \"%s\"", format),
 				 errhint("Use 'mermaid' or 'dot'.")));
 	initStringInfo(&text);
-	appendStringInfoString(&text, mermaid ? "graph LR\n" : "digraph stream_tables {\n    rankdir=LR;\n");
-	foreach(lc, pgt_stream_table_list())
+	appendStringInfoString(&text,
+						   mermaid ? "graph LR\n" : "digraph stream_tables {\n    rankdir=LR;\n");
+	foreach (lc, pgt_stream_table_list())
 	{
 		PgtStreamTable *st = lfirst(lc);
 
 		if (!pgt_security_may_read(st->relid))
 			continue;
 		append_node(&text, mermaid, st->relid, true);
-		foreach(ld, pgt_dependency_list(st->pgt_id))
+		foreach (ld, pgt_dependency_list(st->pgt_id))
 		{
-			Oid			source = ((PgtDependency *) lfirst(ld))->relid;
+			Oid source = ((PgtDependency *) lfirst(ld))->relid;
 
 			if (pgt_stream_table_find(source) == NULL && !list_member_oid(nodes, source))
 			{

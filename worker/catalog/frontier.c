@@ -137,6 +137,12 @@ is_running(const StoredSnapshot *snapshot, FullTransactionId xid)
 }
 
 bool
+pgt_frontier_is_local(int64 system_id, Oid database_id)
+{
+	return system_id == (int64) GetSystemIdentifier() && database_id == MyDatabaseId;
+}
+
+bool
 pgt_frontier_contains(const PgtFrontier *frontier, FullTransactionId xid, uint32 cmd)
 {
 	const StoredSnapshot *snapshot = STORED_SNAPSHOT(frontier);
@@ -206,8 +212,8 @@ static void
 read_frontier(Datum *values, bool *nulls, PgtFrontier *frontier)
 {
 	if (nulls[COLUMN_SNAPSHOT - 1] || nulls[COLUMN_SYSTEM_ID - 1] ||
-		DatumGetInt64(values[COLUMN_SYSTEM_ID - 1]) != (int64) GetSystemIdentifier() ||
-		DatumGetObjectId(values[COLUMN_DATABASE_ID - 1]) != MyDatabaseId)
+		!pgt_frontier_is_local(DatumGetInt64(values[COLUMN_SYSTEM_ID - 1]),
+							   DatumGetObjectId(values[COLUMN_DATABASE_ID - 1])))
 		return;
 	frontier->valid = true;
 	frontier->snapshot = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[COLUMN_SNAPSHOT - 1]));
@@ -332,6 +338,7 @@ clear_errors(RowChange *change)
 {
 	set_value(change, COLUMN_CONSECUTIVE_ERRORS, Int32GetDatum(0));
 	set_null(change, COLUMN_SUSPENDED_REASON);
+	set_null(change, COLUMN_LAST_SQLSTATE); /* the last attempt did not fail */
 	set_null(change, COLUMN_NEXT_RETRY_AT);
 }
 
