@@ -55,11 +55,14 @@ extern void pgt_capture_follow_children(Oid root);
 /*
  * Changes of the relation that are before `to` and not before `from`, with the
  * given columns at least (NULL: all captured ones). The result and its
- * tuplestore live in the current memory context. The caller holds AccessShareLock
- * on the relation; snapshot is the registered one that `to` was made of.
+ * tuplestore live in the current memory context and must be freed, since the
+ * tuplestore may have a file, which the context does not close. The caller
+ * holds AccessShareLock on the relation; snapshot is the registered one that
+ * `to` was made of.
  */
 extern PgtChangeSet *pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFrontier *from,
 									  const PgtFrontier *to, Snapshot snapshot);
+extern void pgt_capture_free(PgtChangeSet *changes);
 
 /*
  * Must be called for every captured source before the refresh takes its

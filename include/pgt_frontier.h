@@ -67,7 +67,9 @@ extern FullTransactionId pgt_frontier_xmax(const PgtFrontier *frontier);
 extern bool pgt_frontier_is_behind(const PgtFrontier *a, const PgtFrontier *b);
 
 extern void pgt_frontier_create(int64 pgt_id);
-/* Reads the row; the frontier is invalid if written by another cluster. Creates it if missing. */
+/* Reads the row, the frontier is invalid if written by another cluster; false if there is none. */
+extern bool pgt_frontier_find(int64 pgt_id, PgtFrontierRow *row);
+/* The same, but creates it if missing (and waits for whoever is doing so). */
 extern void pgt_frontier_get(int64 pgt_id, PgtFrontierRow *row);
 extern void pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update);
 /* The next refresh shall compute everything; keeps an earlier reason. */

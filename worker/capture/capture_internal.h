@@ -80,6 +80,8 @@ extern Relation pgt_capture_map_open(Oid relid, int64 source_id, const CaptureMa
 extern Relation pgt_capture_map_open_copy(Oid relid, int64 source_id, CaptureMap **map);
 /* NULL if the relation is not captured. */
 extern CaptureSource *pgt_capture_map_source(Oid relid);
+/* Relations that the relation is a partition of, or inherits from. */
+extern List *pgt_capture_find_parents(Oid relid);
 /* Attribute of the segment that holds the source's column, or InvalidAttrNumber. */
 extern AttrNumber pgt_capture_map_attribute(TupleDesc segment, AttrNumber source_attnum);
 
@@ -113,7 +115,8 @@ extern void pgt_capture_append_marker(Oid source_relid, int64 source_id);
 
 /* The relation and everything below it, by OID; locked. */
 extern List *pgt_capture_find_tree(Oid relid, LOCKMODE lockmode);
-extern PgtCaptureMethod pgt_capture_find_method(Oid relid);
+/* What a statement on another relation can change without naming any of the tree is ROW. */
+extern PgtCaptureMethod pgt_capture_find_method(List *tree);
 /* What is wrong with the triggers of one member; NULL: nothing. */
 extern const char *pgt_capture_check_triggers(Oid member, int64 source_id,
 											  PgtCaptureMethod method);

@@ -132,7 +132,7 @@ install(Oid relid, Bitmapset *columns, bool is_stream_table)
 	List	   *tree = is_stream_table ? list_make1_oid(relid) :
 		pgt_capture_find_tree(relid, ShareRowExclusiveLock);
 	PgtCaptureMethod method = is_stream_table ? PGT_CAPTURE_REFRESH :
-		pgt_capture_find_method(relid);
+		pgt_capture_find_method(tree);
 	PgtSource  *source = pgt_source_find(relid);
 	List	   *removed;
 	ListCell   *cell;
@@ -212,8 +212,8 @@ check_source(const CaptureSource *source)
 	const char *reason = NULL;
 	ListCell   *cell;
 
-	if (pgt_capture_find_method(source->relid) != source->method)
-		return "it became, or ceased to be, a partition or child";
+	if (pgt_capture_find_method(tree) != source->method)
+		return "it, or one of its children, got or lost another parent";
 	if (list_length(tree) != source->nmembers)
 		return "partitions or children were added or removed";
 	foreach(cell, tree)
@@ -317,7 +317,7 @@ follow_children(PgtSource *source)
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(source->relid)))
 		return;
 	tree = pgt_capture_find_tree(source->relid, AccessShareLock);
-	method = pgt_capture_find_method(source->relid);
+	method = pgt_capture_find_method(tree);
 	if (has_same_members(source, tree, method))
 		return;
 

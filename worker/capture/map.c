@@ -128,8 +128,8 @@ pgt_capture_map_attribute(TupleDesc segment, AttrNumber source_attnum)
 	return InvalidAttrNumber;
 }
 
-static List *
-find_parents(Oid relid)
+List *
+pgt_capture_find_parents(Oid relid)
 {
 	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
 	List	   *parents = NIL;
@@ -160,7 +160,7 @@ is_member(Oid relid, Oid source_relid)
 
 		if (at == source_relid)
 			return true;
-		parents = list_concat_unique_oid(parents, find_parents(at));
+		parents = list_concat_unique_oid(parents, pgt_capture_find_parents(at));
 	}
 	return false;
 }

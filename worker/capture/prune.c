@@ -54,8 +54,7 @@ read_frontiers(Oid relid)
 	{
 		PgtFrontierRow row;
 
-		pgt_frontier_get(*(int64 *) lfirst(cell), &row);
-		if (!row.frontier.valid)
+		if (!pgt_frontier_find(*(int64 *) lfirst(cell), &row) || !row.frontier.valid)
 			continue;
 		seen.frontiers[seen.count++] = row.frontier;
 		seen.xmin = Min(seen.xmin, U64FromFullTransactionId(pgt_frontier_xmin(&row.frontier)));

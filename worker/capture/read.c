@@ -398,6 +398,15 @@ pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFrontier *from, const P
 	return changes;
 }
 
+void
+pgt_capture_free(PgtChangeSet *changes)
+{
+	tuplestore_end(changes->rows);
+	FreeTupleDesc(changes->desc);
+	pfree(changes->attnums);
+	pfree(changes);
+}
+
 /* --- size --- */
 
 void

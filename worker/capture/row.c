@@ -78,6 +78,7 @@ write_batch(Appender *appender)
 	MemoryContextReset(appender->context);
 	appender->nrows = 0;
 	appender->bytes = 0;
+	PGT_POINT("capture-batch-written");
 }
 
 /* Room for one more row; slots are made as they are needed, most statements change one row. */

@@ -24,12 +24,14 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "capture_internal.h"
 #include "pgt_capture.h"
 #include "pgt_spi.h"
 #include "pgt_sqltext.h"
+#include "pgt_wake.h"
 
 #define FUNCTION(name) \
 	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
@@ -44,6 +46,9 @@ FUNCTION(pgt_test_capture_prune);
 FUNCTION(pgt_test_capture_rows);
 FUNCTION(pgt_test_capture_read);
 FUNCTION(pgt_test_capture_write);
+FUNCTION(pgt_test_wake_register);
+FUNCTION(pgt_test_wake_catalog);
+FUNCTION(pgt_test_wake_collect);
 
 static Bitmapset *
 get_columns(ArrayType *array)
@@ -137,6 +142,44 @@ pgt_test_capture_write(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(writer != NULL);
 }
 
+/* This session plays the coordinator. */
+Datum
+pgt_test_wake_register(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(pgt_wake_register_coordinator());
+}
+
+Datum
+pgt_test_wake_catalog(PG_FUNCTION_ARGS)
+{
+	pgt_wake_catalog();
+	PG_RETURN_VOID();
+}
+
+static void
+collect_source(Oid relid, TimestampTz since, void *arg)
+{
+	appendStringInfo((StringInfo) arg, " %u", relid);
+	if (since <= 0 || since > GetCurrentTimestamp())
+		appendStringInfoString((StringInfo) arg, "?");
+}
+
+/* (): "catalog", "all", numbers of relations */
+Datum
+pgt_test_wake_collect(PG_FUNCTION_ARGS)
+{
+	StringInfoData text;
+	PgtWakeNews news;
+
+	initStringInfo(&text);
+	news = pgt_wake_collect(collect_source, &text);
+	if (news.catalog)
+		appendStringInfoString(&text, " catalog");
+	if (news.scan_all)
+		appendStringInfoString(&text, " all");
+	PG_RETURN_TEXT_P(cstring_to_text(text.data));
+}
+
 /* The image of a row without its first column, as ROW(...)::text shows it. */
 static char *
 make_image(TupleTableSlot *slot)
@@ -199,6 +242,7 @@ return_all(ReturnSetInfo *result, Oid relid, Snapshot snapshot, Bitmapset *colum
 	(void) pgt_spi_run(plan, NULL, 0, snapshot, dest);
 	return_rows(result, rows, pgt_spi_plan_desc(plan));
 	pgt_spi_free_plan(plan);
+	tuplestore_end(rows);
 }
 
 /*
@@ -239,6 +283,8 @@ pgt_test_capture_read(PG_FUNCTION_ARGS)
 	}
 	if (changes == NULL || changes->truncated)
 		return_all(result, relid, snapshot, columns);
+	if (changes != NULL)
+		pgt_capture_free(changes);
 	pgt_frontier_update(pgt_id, &update);
 	UnregisterSnapshot(snapshot);
 	return (Datum) 0;

@@ -76,12 +76,22 @@ pgt_capture_find_tree(Oid relid, LOCKMODE lockmode)
 
 /*
  * A statement on a parent fires the statement triggers of the parent only, and
- * its transition tables do not tell which child a row belongs to.
+ * its transition tables do not tell which child a row belongs to. So there must
+ * be no parent above the root, nor, with multiple inheritance, beside it.
  */
 PgtCaptureMethod
-pgt_capture_find_method(Oid relid)
+pgt_capture_find_method(List *tree)
 {
-	return has_superclass(relid) ? PGT_CAPTURE_ROW : PGT_CAPTURE_STATEMENT;
+	ListCell   *cell;
+
+	foreach(cell, tree)
+	{
+		List	   *parents = pgt_capture_find_parents(lfirst_oid(cell));
+
+		if (list_difference_oid(parents, tree) != NIL)
+			return PGT_CAPTURE_ROW;
+	}
+	return PGT_CAPTURE_STATEMENT;
 }
 
 static Oid

@@ -246,8 +246,8 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 	return false;
 }
 
-static bool
-find_row(int64 pgt_id, PgtFrontierRow *row)
+bool
+pgt_frontier_find(int64 pgt_id, PgtFrontierRow *row)
 {
 	Relation relation = pgt_catalog_open("pgt_frontiers", AccessShareLock);
 
@@ -264,10 +264,10 @@ find_row(int64 pgt_id, PgtFrontierRow *row)
 void
 pgt_frontier_get(int64 pgt_id, PgtFrontierRow *row)
 {
-	if (find_row(pgt_id, row))
+	if (pgt_frontier_find(pgt_id, row))
 		return;
 	pgt_frontier_create(pgt_id);
-	if (!find_row(pgt_id, row))
+	if (!pgt_frontier_find(pgt_id, row))
 		elog(ERROR, "could not find the frontier of stream table " INT64_FORMAT, pgt_id);
 }
 
