@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 
 plan skip_all => 'needs a build with test points' unless has_test_points();
 
-my $node = PgTrickle->new_node('concurrent', scheduler => 0, settings => "autovacuum = off\n");
+my $node = PgTrickle->new_node('concurrent', scheduler => 0, settings => "autovacuum = off\nmax_connections = 50\n");
 my $capture = PgtCapture->new($node);
 
 sub sql { return $capture->sql(@_); }
@@ -318,7 +318,8 @@ CREATE TABLE rep_part1 PARTITION OF rep_part FOR VALUES FROM (0) TO (50);
 CREATE TABLE rep_part2 PARTITION OF rep_part FOR VALUES FROM (50) TO (100)});
 $capture->consume('rep', 'rep', 'id', 'a', 'big');
 $capture->consume('rep_part', 'rep_part', 'id', 'a');
-sql("CREATE SUBSCRIPTION sub CONNECTION '" . $publisher->connstr('postgres') . "' PUBLICATION pub");
+my $connection = $publisher->connstr('postgres') =~ s/'/''/gr;
+sql("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION pub");
 $node->wait_for_subscription_sync($publisher, 'sub');
 $capture->takes('rep', '10', 'the first copy of a subscription');
 

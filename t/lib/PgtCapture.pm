@@ -26,6 +26,17 @@ sub sql
 	return $self->{node}->safe_psql('postgres', $sql);
 }
 
+# DDL that nobody hears of, as with event_triggers off (17 on) or a broken extension.
+sub sql_without_hooks
+{
+	my ($self, $sql) = @_;
+	my @triggers = split /\n/, $self->sql("SELECT evtname FROM pg_event_trigger WHERE evtname LIKE 'pgt\\_%'");
+
+	$self->sql("ALTER EVENT TRIGGER $_ DISABLE") for @triggers;
+	$self->sql($sql);
+	$self->sql("ALTER EVENT TRIGGER $_ ENABLE ALWAYS") for @triggers;
+}
+
 sub add
 {
 	my ($self, $name, $relation, @columns) = @_;

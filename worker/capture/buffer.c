@@ -135,9 +135,9 @@ alter_segment(Oid segment, AlterTableType type, const char *column, ColumnDef *d
 	CommandCounterIncrement();
 }
 
-/* True if the segment has changed. */
+/* True if the segment has changed; *replaced: it had the column, of another type. */
 static bool
-add_column(Oid segment_relid, Relation relation, AttrNumber attnum)
+add_column(Oid segment_relid, Relation relation, AttrNumber attnum, bool *replaced)
 {
 	ColumnDef  *def = make_column(relation, attnum);
 	Oid			type = getBaseType(TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid);
@@ -149,9 +149,12 @@ add_column(Oid segment_relid, Relation relation, AttrNumber attnum)
 	table_close(segment, NoLock);
 	if (fits)
 		return false;
-	/* Another type: what was captured means nothing any more, its readers go FULL. */
+	/* Another type: what was captured means nothing any more. */
 	if (at != InvalidAttrNumber)
+	{
 		alter_segment(segment_relid, AT_DropColumn, column_name(attnum), NULL);
+		*replaced = true;
+	}
 	alter_segment(segment_relid, AT_AddColumn, NULL, def);
 	return true;
 }
@@ -189,6 +192,7 @@ pgt_capture_create_segments(PgtSource *source, Bitmapset *columns)
 	Bitmapset  *all = bms_copy(columns);
 	int			attnum = -1;
 	bool		changed = false;
+	bool		replaced = false;
 
 	for (int i = 0; i < PGT_SEGMENTS; i++)
 	{
@@ -211,11 +215,14 @@ pgt_capture_create_segments(PgtSource *source, Bitmapset *columns)
 	while ((attnum = bms_next_member(all, attnum)) >= 0)
 	{
 		for (int i = 0; i < PGT_SEGMENTS; i++)
-			changed |= add_column(source->segments[i], relation, attnum);
+			changed |= add_column(source->segments[i], relation, attnum, &replaced);
 	}
 	table_close(relation, NoLock);
 	if (changed)
 		CommandCounterIncrement();
+	/* Its readers compute everything. */
+	if (replaced)
+		pgt_capture_append_marker(source->relid, source->source_id);
 }
 
 void

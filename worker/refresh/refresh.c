@@ -412,6 +412,7 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Refresh refresh = {.request = request};
 	Running frame = {request->pgt_id, running};
+	ListCell *lc;
 
 	check_transaction();
 	check_not_running(request->pgt_id);
@@ -425,6 +426,9 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 		running = frame.outer;
 	}
 	PG_END_TRY();
+	/* Their files are not the context's. */
+	foreach (lc, refresh.changes)
+		tuplestore_end(((PgtChangeSet *) lfirst(lc))->rows);
 	MemoryContextSwitchTo(old);
 	if (refresh.result.reason != NULL)
 		refresh.result.reason = pstrdup(refresh.result.reason);
