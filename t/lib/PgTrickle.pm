@@ -145,7 +145,6 @@ sub stream_table_diff
 
 	return sql_value(
 		$node, qq{
-SET search_path = pg_catalog;
 WITH have AS MATERIALIZED (SELECT $image FROM ONLY $table AS t),
 	 want AS MATERIALIZED (SELECT $image FROM (
 $query
