@@ -239,6 +239,20 @@ set_query(PgtStreamTable *st, const char *text, Query *query)
 }
 
 void
+pgt_lifecycle_redefine(PgtStreamTable *st, const char *text)
+{
+	bool was_filled = is_filled(st);
+	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
+	Query *query = pgt_query_parse(text);
+
+	pgt_security_restore(&saved);
+	set_query(st, st->original_query, query);
+	pgt_frontier_mark_rebuild(st->pgt_id, "a column of a source was changed");
+	fill_again(st, was_filled);
+	rebuild_consumers(st);
+}
+
+void
 pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason)
 {
 	List *old_sources = pgt_dependency_list(st->pgt_id);

@@ -51,8 +51,6 @@ extern void pgt_define_drop_view(Oid view_relid, Oid relid);
 extern PgtDefinition *pgt_define_machinery(PgtStreamTable *st, const char *query_text);
 /* The opposite of pgt_define_machinery; the table, its rows and the view stay. */
 extern void pgt_define_drop_machinery(PgtStreamTable *st);
-/* Captures what its sources are captured for now, after their columns changed. */
-extern void pgt_define_capture(PgtStreamTable *st);
 /* Writes down its sources again, after names changed. */
 extern void pgt_define_note_sources(PgtStreamTable *st);
 /* Is the relation among its sources (views that it names included)? */
@@ -87,6 +85,8 @@ typedef struct PgtAlterArguments
 
 extern Oid pgt_lifecycle_create(const PgtCreateArguments *args);
 extern void pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
+/* Reads its query again from a text that names everything in full. */
+extern void pgt_lifecycle_redefine(PgtStreamTable *st, const char *text);
 /* Computes everything anew for a definition that changed under it (a view was replaced, ...). */
 extern void pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason);
 extern void pgt_lifecycle_drop(PgtStreamTable *st, bool cascade);
@@ -116,6 +116,10 @@ extern void pgt_ddl_check_create(const CreateStmt *stmt);
 extern void pgt_ddl_check_drop(const DropStmt *stmt);
 extern void pgt_ddl_check_rule(const RuleStmt *stmt);
 extern void pgt_ddl_follow_owner(PgtStreamTable *st);
+
+/* ddl_retype.c: columns that queries use. */
+extern void pgt_ddl_before_retype(const AlterTableStmt *stmt);
+extern void pgt_ddl_after_retype(void);
 
 /* ddl_source.c: what a change of something that queries use means for them. */
 extern void pgt_ddl_source_altered(const AlterTableStmt *stmt);

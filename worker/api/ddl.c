@@ -82,6 +82,7 @@ pgt_ddl_command_start(PG_FUNCTION_ARGS)
 	{
 		case T_AlterTableStmt:
 			pgt_ddl_check_alter((AlterTableStmt *) stmt);
+			pgt_ddl_before_retype((AlterTableStmt *) stmt);
 			break;
 		case T_RenameStmt:
 			pgt_ddl_check_rename((RenameStmt *) stmt);
@@ -143,6 +144,7 @@ pgt_ddl_command_end(PG_FUNCTION_ARGS)
 	switch (nodeTag(stmt))
 	{
 		case T_AlterTableStmt:
+			pgt_ddl_after_retype();
 			pgt_ddl_source_altered((AlterTableStmt *) stmt);
 			break;
 		case T_RenameStmt:

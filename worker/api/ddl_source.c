@@ -166,29 +166,6 @@ constraint_changed(Oid relid, const char *reason)
 }
 
 static void
-type_changed(Oid relid)
-{
-	ListCell *lr;
-	ListCell *lc;
-
-	foreach (lr, list_ancestors(relid))
-	{
-		Oid source = lfirst_oid(lr);
-
-		if (pgt_source_find(source) == NULL)
-			continue;
-		foreach (lc, pgt_dependency_consumers(source))
-		{
-			PgtStreamTable *st = pgt_stream_table_find_id(*(int64 *) lfirst(lc));
-
-			if (st != NULL)
-				pgt_define_capture(st);
-		}
-	}
-	mark_consumers(relid, "the type of a column of a source was changed");
-}
-
-static void
 source_command(Oid relid, const AlterTableCmd *command)
 {
 	switch (command->subtype)
@@ -200,9 +177,6 @@ source_command(Oid relid, const AlterTableCmd *command)
 		case AT_DropInherit:
 			/* Rows that came or went with a child make capture write a marker. */
 			pgt_capture_follow_children(InvalidOid);
-			break;
-		case AT_AlterColumnType:
-			type_changed(relid);
 			break;
 		case AT_DropNotNull:
 			constraint_changed(relid, "a NOT NULL constraint of a source was dropped");

@@ -35,12 +35,14 @@ find_stream_table(const RangeVar *name)
 	return OidIsValid(relid) ? pgt_stream_table_find(relid) : NULL;
 }
 
+/* what: a clause with "it" for the table. */
 static void
 refuse(const PgtStreamTable *st, const char *what, const char *hint)
 {
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("cannot %s stream table \"%s\"", what, get_rel_name(st->relid)),
-					errhint("%s", hint)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s\" is a stream table, so you cannot %s", get_rel_name(st->relid), what),
+			 errhint("%s", hint)));
 }
 
 static bool
@@ -72,32 +74,31 @@ check_command(const PgtStreamTable *st, const AlterTableCmd *command)
 		case AT_AddColumn:
 		case AT_DropColumn:
 		case AT_AlterColumnType:
-			refuse(st, "change the columns of",
+			refuse(st, "change its columns",
 				   "Use pgtrickle.alter_stream_table(name, query => ...).");
 			break;
 		case AT_ColumnDefault:
 		case AT_AddIdentity:
 		case AT_SetIdentity:
-			refuse(st, "set defaults of columns of", "All values come from the query.");
+			refuse(st, "set defaults of its columns", "All values come from the query.");
 			break;
 		case AT_AddInherit:
 		case AT_AddOf:
-			refuse(st, "set the parent or type of", "Create a view over it instead.");
+			refuse(st, "give it a parent or a type", "Create a view over it instead.");
 			break;
 		case AT_SetUnLogged:
-			refuse(st, "make an unlogged table of",
+			refuse(st, "make it unlogged",
 				   "Its rows would be lost in a crash without its definition knowing.");
 			break;
 		case AT_DisableTrigAll:
-			refuse(st, "disable all triggers of", "Disable your own triggers by name.");
+			refuse(st, "disable all its triggers", "Disable your own triggers by name.");
 			break;
 		case AT_DisableTrig:
 		case AT_EnableTrig:
 		case AT_EnableReplicaTrig:
 		case AT_EnableAlwaysTrig:
 			if (is_guard(st->relid, command->name))
-				refuse(st, "open to direct changes",
-					   "Change the tables it reads, then refresh it.");
+				refuse(st, "remove its guard", "Change the tables it reads, then refresh it.");
 			break;
 		default:
 			break;
@@ -126,7 +127,7 @@ pgt_ddl_check_rename(const RenameStmt *stmt)
 	st = find_stream_table(stmt->relation);
 	if (st != NULL)
 		refuse(
-			st, "rename a column of",
+			st, "rename its columns",
 			"Use pgtrickle.alter_stream_table(name, query => ...) with the new name in the query.");
 }
 
@@ -140,7 +141,7 @@ pgt_ddl_check_create(const CreateStmt *stmt)
 		PgtStreamTable *st = find_stream_table(lfirst_node(RangeVar, lc));
 
 		if (st != NULL)
-			refuse(st, "make a child of", "Create a view over it instead.");
+			refuse(st, "make children of it", "Create a view over it instead.");
 	}
 }
 
@@ -150,7 +151,7 @@ pgt_ddl_check_rule(const RuleStmt *stmt)
 	PgtStreamTable *st = find_stream_table(stmt->relation);
 
 	if (st != NULL)
-		refuse(st, "create a rule on", "Create a view over it, and a rule on that.");
+		refuse(st, "create rules on it", "Create a view over it, and a rule on that.");
 }
 
 void
@@ -168,7 +169,7 @@ pgt_ddl_check_drop(const DropStmt *stmt)
 		PgtStreamTable *st = find_stream_table(table);
 
 		if (st != NULL && is_guard(st->relid, strVal(llast(name))))
-			refuse(st, "open to direct changes", "Change the tables it reads, then refresh it.");
+			refuse(st, "remove its guard", "Change the tables it reads, then refresh it.");
 	}
 }
 

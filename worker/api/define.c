@@ -290,13 +290,6 @@ pgt_define_machinery(PgtStreamTable *st, const char *query_text)
 }
 
 void
-pgt_define_capture(PgtStreamTable *st)
-{
-	capture_sources(pgt_dependency_list(st->pgt_id));
-	pgt_delta_forget(st->pgt_id);
-}
-
-void
 pgt_define_note_sources(PgtStreamTable *st)
 {
 	pgt_dependency_replace(st->pgt_id,

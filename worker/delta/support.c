@@ -311,6 +311,28 @@ count_kinds(Query *query, Node *node)
 	}
 }
 
+/* May the role read the columns that the query uses, without any view? */
+static bool
+may_read(PgtDefinition *definition, Oid relid, Oid role)
+{
+	ListCell   *lc;
+
+	if (pg_class_aclcheck(relid, role, ACL_SELECT) == ACLCHECK_OK)
+		return true;
+	if (pg_attribute_aclcheck_all(relid, role, ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+		return false;
+	foreach(lc, definition->sources)
+	{
+		PgtSourceUse *use = lfirst(lc);
+		int			column = -1;
+
+		while (use->relid == relid && (column = bms_next_member(use->columns, column)) > 0)
+			if (pg_attribute_aclcheck(relid, column, role, ACL_SELECT) != ACLCHECK_OK)
+				return false;
+	}
+	return true;
+}
+
 static void
 check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 {
@@ -323,8 +345,7 @@ check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 		unsupported(definition, "TABLESAMPLE", -1);
 	else if (!rte->inh && has_subclass(rte->relid))
 		unsupported(definition, "ONLY over a table with children", -1);
-	else if (OidIsValid(owner) && pg_class_aclcheck(rte->relid, owner, ACL_SELECT) != ACLCHECK_OK &&
-			 pg_attribute_aclcheck_all(rte->relid, owner, ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
+	else if (OidIsValid(owner) && !may_read(definition, rte->relid, owner))
 		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
 					psprintf("the owner of the stream table may read table \"%s\" only through a view",
 							 get_rel_name(rte->relid)), -1);
