@@ -15,6 +15,7 @@
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
 #include "replication/logical.h"
 #include "replication/output_plugin.h"
@@ -215,6 +216,28 @@ pgt_compat_required_rights(const Query *query, const RangeTblEntry *rte, Bitmaps
 	*columns = rte->selectedCols;
 	return rte->requiredPerms;
 #endif
+}
+
+/* Whoever runs the plan needs no rights on its tables; false if that was so already. */
+static inline bool
+pgt_compat_waive_rights(PlannedStmt *stmt)
+{
+	ListCell   *lc;
+	bool		changed = false;
+
+#if PG_VERSION_NUM >= 160000
+	changed = stmt->permInfos != NIL;
+	foreach(lc, stmt->rtable)
+		lfirst_node(RangeTblEntry, lc)->perminfoindex = 0;
+	stmt->permInfos = NIL;
+#else
+	foreach(lc, stmt->rtable)
+	{
+		changed = changed || lfirst_node(RangeTblEntry, lc)->requiredPerms != 0;
+		lfirst_node(RangeTblEntry, lc)->requiredPerms = 0;
+	}
+#endif
+	return changed;
 }
 
 #endif							/* PGT_COMPAT_H */

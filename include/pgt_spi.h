@@ -74,7 +74,8 @@ extern TupleDesc pgt_spi_plan_desc(PgtPlan *plan);
 /*
  * Runs a kept plan under the given snapshot (own writes up to now are visible,
  * nobody else's later ones) and sends its rows to dest. Returns the number of
- * rows.
+ * rows. Rights on the tables are not checked here: the caller has done it, by
+ * what the user wrote (statements name the tables below views).
  */
 extern uint64 pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs,
 						  Snapshot snapshot, DestReceiver *dest);

@@ -21,6 +21,7 @@
 #include "utils/queryenvironment.h"
 #include "utils/snapmgr.h"
 
+#include "pgt_compat.h"
 #include "pgt_spi.h"
 
 struct PgtPlan
@@ -303,6 +304,19 @@ pgt_spi_plan_desc(PgtPlan *plan)
 	return get_source(plan)->resultDesc;
 }
 
+/* The plan that is about to run; SPI uses the same one, since it is generic. */
+static void
+waive_rights(PgtPlan *plan, const PgtInput *inputs, int ninputs)
+{
+	CachedPlan *cached = GetCachedPlan(get_source(plan), NULL, NULL,
+									   make_environment(inputs, ninputs));
+	ListCell   *lc;
+
+	foreach(lc, cached->stmt_list)
+		(void) pgt_compat_waive_rights(lfirst_node(PlannedStmt, lc));
+	ReleaseCachedPlan(cached, NULL);
+}
+
 uint64
 pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
 			DestReceiver *dest)
@@ -310,6 +324,7 @@ pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapsho
 	SPIExecuteOptions options = {.read_only = true,.dest = dest};
 	uint64		processed;
 
+	waive_rights(plan, inputs, ninputs);
 	connect_spi();
 	register_inputs(inputs, ninputs);
 

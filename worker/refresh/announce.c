@@ -28,7 +28,7 @@ pgt_announce_open(void *arg)
 	if (!XLogLogicalInfoActive() || refresh->announced)
 		return;
 	open.relid = relid;
-	open.refresh_id = refresh->refresh_id;
+	open.refresh_id = pgt_refresh_get_id(refresh);
 	open.data_timestamp = refresh->data_timestamp + PGT_WIRE_PG_EPOCH_US;
 	open.schema = pgt_wire_text(get_namespace_name(get_rel_namespace(relid)));
 	open.name = pgt_wire_text(get_rel_name(relid));

@@ -19,17 +19,6 @@
 
 #include "refresh_internal.h"
 
-static bool
-any_truncated(const Refresh *refresh)
-{
-	ListCell *lc;
-
-	foreach (lc, refresh->changes)
-		if (((PgtChangeSet *) lfirst(lc))->truncated)
-			return true;
-	return false;
-}
-
 static double
 estimate_rows(Oid relid)
 {
@@ -113,7 +102,7 @@ pgt_decide_action(Refresh *refresh)
 	}
 	if (forced)
 		return (Decision){"FULL", "requested"};
-	if (any_truncated(refresh))
+	if (refresh->truncated)
 		return (Decision){"FULL", "source_truncated"};
 	if (refresh->sees_all && refresh->result.rows_in == 0)
 		return (Decision){"NO_DATA", NULL};

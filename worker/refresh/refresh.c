@@ -216,6 +216,7 @@ read_changes(Refresh *refresh)
 												 refresh->snapshot);
 
 		refresh->result.rows_in += changes->nrows;
+		refresh->truncated = refresh->truncated || changes->truncated;
 		refresh->changes = lappend(refresh->changes, changes);
 	}
 }
@@ -336,6 +337,19 @@ write_history(Refresh *refresh, TimestampTz start, TimestampTz end, double snaps
 
 /* ---- The order of things ---- */
 
+static void
+check_not_running(const PgtStreamTable *st)
+{
+	/* The innermost is this one. */
+	for (Running *outer = running->outer; outer != NULL; outer = outer->outer)
+		if (outer->pgt_id == st->pgt_id)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+							errmsg("stream table \"%s\" is being refreshed by this session",
+								   get_rel_name(st->relid)),
+							errdetail("A function or trigger that its refresh runs asked for "
+									  "another refresh of it.")));
+}
+
 /* False if another session refreshes it and the caller does not want to wait. */
 static bool
 lock_and_open(Refresh *refresh)
@@ -348,12 +362,39 @@ lock_and_open(Refresh *refresh)
 	if (refresh->st == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("stream table " INT64_FORMAT " does not exist", request->pgt_id)));
+	check_not_running(refresh->st);
 	refresh->owner = pgt_stream_table_owner(refresh->st);
 	open_definition(refresh);
 	pgt_rights_check(refresh->st, refresh->owner);
 	check_capture(refresh);
 	check_storage(refresh);
 	return true;
+}
+
+/* Taken when it is needed first, so that a refresh with nothing to do takes none. */
+int64
+pgt_refresh_get_id(Refresh *refresh)
+{
+	if (refresh->refresh_id == 0)
+		refresh->refresh_id = pgt_history_next_id();
+	return refresh->refresh_id;
+}
+
+/*
+ * Nothing to do, or a query that might have given something else (because of
+ * now(), or of sources that are not captured) gave the same again.
+ */
+static bool
+nothing_happened(const Refresh *refresh)
+{
+	const PgtRefreshResult *result = &refresh->result;
+
+	if (strcmp(result->action, "NO_DATA") == 0)
+		return true;
+	return !refresh->sees_all && refresh->request->mode == NULL && refresh->row.frontier.valid &&
+		   refresh->row.rebuild_reason == NULL && refresh->broken == NULL &&
+		   strcmp(result->action, "FULL") == 0 && !refresh->truncated && result->rows_in == 0 &&
+		   result->rows_inserted + result->rows_updated + result->rows_deleted == 0;
 }
 
 static void
@@ -376,32 +417,23 @@ run_locked(Refresh *refresh)
 	refresh->result.reason = decision.reason;
 	begin_work = pgt_clock_now();
 	if (strcmp(decision.action, "NO_DATA") != 0)
-	{
-		refresh->refresh_id = pgt_history_next_id();
 		run_work(refresh);
-		PGT_POINT("refresh-after-apply");
-		end = pgt_clock_now();
-		refresh->result.duration_ms = pgt_clock_ms_between(start, end);
+	PGT_POINT("refresh-after-apply");
+	end = pgt_clock_now();
+	refresh->result.duration_ms = pgt_clock_ms_between(start, end);
+	if (nothing_happened(refresh))
+	{
+		refresh->result.action = "NO_DATA";
+		refresh->result.reason = NULL;
+	}
+	else
+	{
+		(void) pgt_refresh_get_id(refresh);
 		write_frontier(refresh);
 		write_history(refresh, start, end, pgt_clock_ms_between(start, begin_work));
 		PGT_POINT("refresh-before-commit");
 	}
-	else
-		refresh->result.duration_ms = pgt_clock_ms_between(start, begin_work);
 	UnregisterSnapshot(refresh->snapshot);
-}
-
-static void
-check_not_running(int64 pgt_id)
-{
-	for (Running *outer = running; outer != NULL; outer = outer->outer)
-		if (outer->pgt_id == pgt_id)
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("stream table " INT64_FORMAT " is being refreshed by this session", pgt_id),
-				 errdetail(
-					 "A function or trigger that its refresh runs asked for another refresh of it.")));
 }
 
 PgtRefreshResult
@@ -415,7 +447,6 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 	ListCell *lc;
 
 	check_transaction();
-	check_not_running(request->pgt_id);
 	running = &frame;
 	PG_TRY();
 	{

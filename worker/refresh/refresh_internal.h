@@ -178,6 +178,7 @@ typedef struct Refresh
 	PgtFrontierRow row;
 	PgtFrontier frontier; /* the new one */
 	List *changes;		  /* PgtChangeSet of the sources, later also of stages */
+	bool truncated;		  /* a source was */
 	const char *broken;	  /* changes may be missing, because */
 	TimestampTz data_timestamp;
 	int64 refresh_id;
@@ -205,6 +206,7 @@ extern bool pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index
 							  PgtDeltaInput *input, Apply *apply);
 extern PgtDeltaRows *pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index,
 										PgtDeltaInput *input, Apply *apply);
+extern int64 pgt_refresh_get_id(Refresh *refresh);
 extern void pgt_refresh_count(Refresh *refresh, Apply *apply);
 
 /* announce.c */
