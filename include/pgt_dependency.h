@@ -22,5 +22,7 @@ extern List *pgt_dependency_list(int64 pgt_id); /* of PgtDependency, by relid */
 extern List *pgt_dependency_list_all(void);
 /* pgt_ids (as palloc'd int64 *) of the stream tables that read the relation. */
 extern List *pgt_dependency_consumers(Oid relid);
+/* Attribute numbers that any of them uses. */
+extern Bitmapset *pgt_dependency_columns(Oid relid);
 
 #endif							/* PGT_DEPENDENCY_H */

@@ -239,7 +239,7 @@ set_query(PgtStreamTable *st, const char *text, Query *query)
 }
 
 void
-pgt_lifecycle_redefine(PgtStreamTable *st, const char *text)
+pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason)
 {
 	bool was_filled = is_filled(st);
 	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
@@ -247,7 +247,7 @@ pgt_lifecycle_redefine(PgtStreamTable *st, const char *text)
 
 	pgt_security_restore(&saved);
 	set_query(st, st->original_query, query);
-	pgt_frontier_mark_rebuild(st->pgt_id, "a column of a source was changed");
+	pgt_frontier_mark_rebuild(st->pgt_id, reason);
 	fill_again(st, was_filled);
 	rebuild_consumers(st);
 }
@@ -255,16 +255,7 @@ pgt_lifecycle_redefine(PgtStreamTable *st, const char *text)
 void
 pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason)
 {
-	List *old_sources = pgt_dependency_list(st->pgt_id);
-
-	LockRelationOid(st->relid, AccessExclusiveLock);
-	empty_table(st);
-	(void) pgt_define_machinery(st, st->original_query);
-	pgt_stream_table_update(st);
-	pgt_define_release_sources(old_sources);
-	pgt_frontier_mark_rebuild(st->pgt_id, reason);
-	fill_again(st, is_filled(st));
-	rebuild_consumers(st);
+	pgt_lifecycle_redefine(st, pgt_lifecycle_query_text(st), reason);
 }
 
 /* ---- Options ---- */

@@ -49,12 +49,19 @@ extern Oid pgt_define_view(int64 pgt_id, Oid relid, Query *query, List *columns,
 extern void pgt_define_drop_view(Oid view_relid, Oid relid);
 /* Locks sources, notes dependencies, captures, makes stages and identity. */
 extern PgtDefinition *pgt_define_machinery(PgtStreamTable *st, const char *query_text);
-/* The opposite of pgt_define_machinery; the table, its rows and the view stay. */
+/* The opposite of pgt_define_machinery; see pgt_define_release_view. */
 extern void pgt_define_drop_machinery(PgtStreamTable *st);
 /* Writes down its sources again, after names changed. */
 extern void pgt_define_note_sources(PgtStreamTable *st);
 /* Is the relation among its sources (views that it names included)? */
 extern bool pgt_define_reads(const PgtStreamTable *st, Oid relid);
+/*
+ * Lets go of everything that the view reads and relies on, so that it can
+ * change. The view means nothing from then on: it has to be made again.
+ */
+extern void pgt_define_release_view(Oid view_relid);
+/* Makes what a dump restored one thing again: view and hidden tables parts of the table. */
+extern void pgt_define_adopt(const PgtStreamTable *st);
 /* Takes back the capture of relations that nobody reads any more. */
 extern void pgt_define_release_sources(List *dependencies);
 /* Errors with the path if the stream table would read itself. */
@@ -85,8 +92,8 @@ typedef struct PgtAlterArguments
 
 extern Oid pgt_lifecycle_create(const PgtCreateArguments *args);
 extern void pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
-/* Reads its query again from a text that names everything in full. */
-extern void pgt_lifecycle_redefine(PgtStreamTable *st, const char *text);
+/* Reads its query again, from a text that names everything in full, and computes everything. */
+extern void pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason);
 /* Computes everything anew for a definition that changed under it (a view was replaced, ...). */
 extern void pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason);
 extern void pgt_lifecycle_drop(PgtStreamTable *st, bool cascade);
@@ -115,6 +122,7 @@ extern void pgt_ddl_check_rename(const RenameStmt *stmt);
 extern void pgt_ddl_check_create(const CreateStmt *stmt);
 extern void pgt_ddl_check_drop(const DropStmt *stmt);
 extern void pgt_ddl_check_rule(const RuleStmt *stmt);
+extern void pgt_ddl_guard_created(const CreateTrigStmt *stmt);
 extern void pgt_ddl_follow_owner(PgtStreamTable *st);
 
 /* ddl_retype.c: columns that queries use. */

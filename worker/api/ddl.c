@@ -174,6 +174,9 @@ pgt_ddl_command_end(PG_FUNCTION_ARGS)
 		case T_AlterPolicyStmt:
 			pgt_ddl_policies_changed(((AlterPolicyStmt *) stmt)->table);
 			break;
+		case T_CreateTrigStmt:
+			pgt_ddl_guard_created((CreateTrigStmt *) stmt);
+			break;
 		case T_ReassignOwnedStmt:
 			follow_all_owners();
 			break;

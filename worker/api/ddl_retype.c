@@ -9,15 +9,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_rewrite.h"
-#include "rewrite/rewriteSupport.h"
-#include "storage/proc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "pgt_dependency.h"
 #include "pgt_guc.h"
@@ -70,13 +64,6 @@ refuse(const char *column, List *users)
 			 "Drop them first, or set pg_trickle.block_source_ddl to off to have them rebuilt.")));
 }
 
-static Oid
-rule_of_view(Oid view_relid)
-{
-	return GetSysCacheOid2(RULERELNAME, Anum_pg_rewrite_oid, ObjectIdGetDatum(view_relid),
-						   PointerGetDatum(ViewSelectRuleName));
-}
-
 static void
 let_go(PgtStreamTable *st)
 {
@@ -91,9 +78,7 @@ let_go(PgtStreamTable *st)
 	waiting = lappend(waiting, entry);
 	MemoryContextSwitchTo(old);
 
-	deleteDependencyRecordsForClass(RewriteRelationId, rule_of_view(st->view_relid),
-									RelationRelationId, DEPENDENCY_NORMAL);
-	CommandCounterIncrement();
+	pgt_define_release_view(st->view_relid);
 }
 
 static bool
@@ -156,6 +141,6 @@ pgt_ddl_after_retype(void)
 		PgtStreamTable *st = pgt_stream_table_find_id(entry->pgt_id);
 
 		if (st != NULL)
-			pgt_lifecycle_redefine(st, entry->query);
+			pgt_lifecycle_redefine(st, entry->query, "a column of a source was changed");
 	}
 }

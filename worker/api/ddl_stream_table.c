@@ -27,6 +27,8 @@
 
 #include "api_internal.h"
 
+#define GUARD_FUNCTION "guard_stream_table"
+
 static PgtStreamTable *
 find_stream_table(const RangeVar *name)
 {
@@ -59,7 +61,7 @@ is_guard(Oid relid, const char *trigger_name)
 		{
 			char *function = get_func_name(trigger->tgfoid);
 
-			found = function != NULL && strcmp(function, "guard_stream_table") == 0;
+			found = function != NULL && strcmp(function, GUARD_FUNCTION) == 0;
 		}
 	}
 	table_close(table, AccessShareLock);
@@ -96,7 +98,6 @@ check_command(const PgtStreamTable *st, const AlterTableCmd *command)
 		case AT_DisableTrig:
 		case AT_EnableTrig:
 		case AT_EnableReplicaTrig:
-		case AT_EnableAlwaysTrig:
 			if (is_guard(st->relid, command->name))
 				refuse(st, "remove its guard", "Change the tables it reads, then refresh it.");
 			break;
@@ -152,6 +153,16 @@ pgt_ddl_check_rule(const RuleStmt *stmt)
 
 	if (st != NULL)
 		refuse(st, "create rules on it", "Create a view over it, and a rule on that.");
+}
+
+/* The guard comes last in a dump, when the rows of our catalog are there. */
+void
+pgt_ddl_guard_created(const CreateTrigStmt *stmt)
+{
+	PgtStreamTable *st = find_stream_table(stmt->relation);
+
+	if (st != NULL && strcmp(strVal(llast(stmt->funcname)), GUARD_FUNCTION) == 0)
+		pgt_define_adopt(st);
 }
 
 void

@@ -165,7 +165,8 @@ pgt_capture_install(Oid relid, Bitmapset *columns, bool is_stream_table)
 				 errdetail("Reason: %s.", reason),
 				 errhint("Use refresh_mode => 'FULL'.")));
 	saved = pgt_security_become_extension_owner();
-	install(relid, columns, is_stream_table);
+	/* For all who read it: after a dump was restored, the first one to come installs. */
+	install(relid, bms_union(columns, pgt_dependency_columns(relid)), is_stream_table);
 	pgt_security_restore(&saved);
 }
 

@@ -173,3 +173,15 @@ pgt_dependency_consumers(Oid relid)
 	return list_rows("pgt_dependencies_source_relid_idx", COLUMN_SOURCE_RELID, F_OIDEQ,
 					 ObjectIdGetDatum(relid), visit_consumer);
 }
+
+Bitmapset *
+pgt_dependency_columns(Oid relid)
+{
+	Bitmapset *columns = NULL;
+	ListCell *lc;
+
+	foreach (lc, list_rows("pgt_dependencies_source_relid_idx", COLUMN_SOURCE_RELID, F_OIDEQ,
+						   ObjectIdGetDatum(relid), visit_row))
+		columns = bms_add_members(columns, ((PgtDependency *) lfirst(lc))->columns);
+	return columns;
+}

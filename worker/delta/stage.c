@@ -12,10 +12,12 @@
 #include "miscadmin.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_rewrite.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteSupport.h"
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -26,6 +28,7 @@
 #include "pgt_security.h"
 #include "pgt_spi.h"
 #include "pgt_sqltext.h"
+#include "pgt_stream_table.h"
 
 #include "delta_internal.h"
 
@@ -309,11 +312,15 @@ create_stage_table(int64 pgt_id, const PgtStage *stage, const char *owner)
 	pgt_spi_execute(psprintf("GRANT SELECT ON %s TO %s", name, owner));
 }
 
-/* Rows are identified through unique indexes, so these must stay. */
+/*
+ * Rows are identified through unique indexes, so these must stay. The rule of
+ * the hidden view holds them, as it does for GROUP BY of a primary key: pg_dump
+ * knows how to order that.
+ */
 static void
-depend_on_indexes(Oid relid, List *indexes)
+depend_on_indexes(Oid view_relid, List *indexes)
 {
-	ObjectAddress table = {RelationRelationId, relid, 0};
+	ObjectAddress rule = {RewriteRelationId, get_rewrite_oid(view_relid, ViewSelectRuleName, false), 0};
 	ListCell   *lc;
 
 	foreach(lc, indexes)
@@ -325,7 +332,7 @@ depend_on_indexes(Oid relid, List *indexes)
 			ObjectAddressSet(index, ConstraintRelationId, constraint);
 		else
 			ObjectAddressSet(index, RelationRelationId, lfirst_oid(lc));
-		recordDependencyOn(&table, &index, DEPENDENCY_NORMAL);
+		recordDependencyOn(&rule, &index, DEPENDENCY_NORMAL);
 	}
 }
 
@@ -353,6 +360,6 @@ pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition)
 		recordDependencyOn(&hidden, &table, DEPENDENCY_AUTO);
 	}
 	pgt_security_restore(&saved);
-	depend_on_indexes(relid, definition->constraints);
+	depend_on_indexes(pgt_stream_table_find(relid)->view_relid, definition->constraints);
 	pgt_stage_bind(definition, pgt_id, relid);
 }
