@@ -23,6 +23,7 @@
 #include "utils/snapmgr.h"
 
 #include "pgt_clock.h"
+#include "pgt_dependency.h"
 #include "pgt_guc.h"
 #include "pgt_history.h"
 #include "pgt_point.h"
@@ -231,6 +232,17 @@ pgt_refresh_count(Refresh *refresh, Apply *apply)
 	refresh->result.rows_deleted += apply->deleted;
 }
 
+/* What was stored before was wrong, so what was told about it downstream is, too. */
+static void
+mark_consumers(const Refresh *refresh)
+{
+	const char *reason = psprintf("stream table %s was repaired", get_rel_name(refresh->st->relid));
+	ListCell *lc;
+
+	foreach (lc, pgt_dependency_consumers(refresh->st->relid))
+		pgt_frontier_mark_rebuild(*(int64 *) lfirst(lc), reason);
+}
+
 /*
  * A delta did not fit what is stored. Test builds stop here, so that the cause
  * is found; others compute everything under the same snapshot. Own commands up
@@ -256,6 +268,7 @@ repair(Refresh *refresh, const char *misfit)
 	refresh->frontier.own_xid = GetTopFullTransactionIdIfAny();
 	refresh->frontier.own_cmd = (int64) GetCurrentCommandId(false) - 1;
 	pgt_full_run(refresh);
+	mark_consumers(refresh);
 }
 
 /* Deltas and apply, with the rights of the owner and the safest settings. */
