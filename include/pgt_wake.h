@@ -60,6 +60,8 @@ extern void pgt_wake_coordinator(void);
 
 /* MyLatch is set when pgt_wake_catalog commits in a database without coordinator. */
 extern void pgt_wake_register_launcher(void);
+/* Was a change of its catalog committed that no coordinator has collected? */
+extern bool pgt_wake_has_catalog_news(Oid database);
 /* The database is gone: frees its slots. */
 extern void pgt_wake_forget_database(Oid database);
 

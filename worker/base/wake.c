@@ -487,6 +487,21 @@ pgt_wake_register_launcher(void)
 	before_shmem_exit(leave_launcher_at_exit, (Datum) 0);
 }
 
+bool
+pgt_wake_has_catalog_news(Oid database)
+{
+	bool		news = false;
+
+	if (memory == NULL)
+		return false;
+	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_WAKE), LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES; i++)
+		if (memory->databases[i].database == database)
+			news = pg_atomic_read_u32(&memory->databases[i].catalog) != 0;
+	LWLockRelease(pgt_shmem_lock(PGT_LOCK_WAKE));
+	return news;
+}
+
 void
 pgt_wake_forget_database(Oid database)
 {

@@ -1,0 +1,323 @@
+/*
+ * coordinator.c: the process that refreshes the stream tables of one database.
+ *
+ * A loop around a latch: collect news (shared memory only), decide which
+ * tables are ready, refresh them one after the other, sleep until there is
+ * news or something is due. Between refreshes there is no transaction, and
+ * tables without news cost none. See README.md for the states.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+#include "pgt_capture.h"
+#include "pgt_clock.h"
+#include "pgt_guc.h"
+#include "pgt_history.h"
+#include "pgt_point.h"
+#include "pgt_sched.h"
+#include "pgt_source.h"
+#include "pgt_wake.h"
+
+#include "sched_internal.h"
+
+#define PRUNE_INTERVAL_MS 5000
+#define HISTORY_INTERVAL_MS 600000
+#define HISTORY_BATCH 10000
+
+static Oid	extension = InvalidOid;
+static SchedTables *tables = NULL;
+static List *changed_sources = NIL; /* whose buffers may have something to empty */
+static MemoryContext source_context = NULL;
+
+/* ---- Coming and going ---- */
+
+static void
+leave_slot(int code, Datum arg)
+{
+	CoordinatorSlot *slot = pgt_slots_lock(MyDatabaseId);
+
+	if (slot != NULL && slot->pid == MyProcPid)
+		slot->pid = 0;
+	pgt_slots_unlock();
+}
+
+/* False if there is a coordinator already, or shall be none. */
+static bool
+enter_slot(Oid database)
+{
+	CoordinatorSlot *slot;
+	bool		free_slot;
+
+	if (pgt_quiesce_holds(database))
+		return false;
+	slot = pgt_slots_lock(database);
+	free_slot = slot != NULL && slot->pid == 0;
+	if (free_slot)
+		slot->pid = MyProcPid;
+	pgt_slots_unlock();
+	return free_slot;
+}
+
+static void
+note_no_extension(void)
+{
+	CoordinatorSlot *slot = pgt_slots_lock(MyDatabaseId);
+
+	if (slot != NULL)
+		slot->no_extension = true;
+	pgt_slots_unlock();
+}
+
+/* Exit 0 is for ever, which is right: the launcher starts coordinators anew. */
+static void
+leave(void)
+{
+	if (IsTransactionState())
+		CommitTransactionCommand();
+	proc_exit(0);
+}
+
+void
+pgt_coordinator_begin(void)
+{
+	Oid			now;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (OidIsValid(extension))
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	now = get_extension_oid("pg_trickle", true);
+	if (!OidIsValid(now) || (OidIsValid(extension) && now != extension))
+	{
+		PopActiveSnapshot();
+		note_no_extension();
+		leave();
+	}
+	extension = now;
+	PopActiveSnapshot();
+}
+
+void
+pgt_coordinator_end(void)
+{
+	CommitTransactionCommand();
+}
+
+/* ---- News ---- */
+
+static void
+note_source(Oid relid, TimestampTz since, void *arg)
+{
+	MemoryContext caller = MemoryContextSwitchTo(source_context);
+
+	pgt_tables_note(tables, relid, since);
+	changed_sources = list_append_unique_oid(changed_sources, relid);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+reload_tables(void)
+{
+	pgt_coordinator_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	tables = pgt_tables_load(tables);
+	PopActiveSnapshot();
+	pgt_coordinator_end();
+}
+
+/* True if anything may have changed. */
+static void
+collect_news(void)
+{
+	PgtWakeNews news;
+
+	/* The catalog first, so that news of a new source find their reader. */
+	news = pgt_wake_collect(note_source, NULL);
+	if (news.catalog)
+		reload_tables();
+	if (news.catalog || news.scan_all)
+		pgt_tables_note_all(tables, pgt_clock_now());
+}
+
+/* ---- Refreshing ---- */
+
+/* Each table at most once; what a refresh makes ready comes in the same round. */
+static void
+run_round(MemoryContext context)
+{
+	SchedTable *table;
+
+	for (int i = 0; i < tables->count; i++)
+		tables->tables[i].done = false;
+	for (;;)
+	{
+		TimestampTz now = pgt_clock_now();
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(context);
+		pgt_tables_decide(tables, now);
+		table = pgt_tables_next(tables, now);
+		if (table == NULL || ConfigReloadPending || pgt_quiesce_holds(MyDatabaseId))
+			break;
+		pgstat_report_activity(STATE_RUNNING, "refreshing a stream table");
+		pgt_item_run(table);
+		/* News of this refresh for its consumers, and of writers meanwhile. */
+		collect_news();
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* ---- Housekeeping, off the refresh path ---- */
+
+static void
+prune_sources(void)
+{
+	List	   *sources = changed_sources;
+	ListCell   *lc;
+
+	changed_sources = NIL;
+	foreach(lc, sources)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pgt_coordinator_begin();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (pgt_source_find(lfirst_oid(lc)) != NULL)
+			(void) pgt_capture_prune(lfirst_oid(lc));
+		PopActiveSnapshot();
+		pgt_coordinator_end();
+	}
+	MemoryContextReset(source_context);
+}
+
+static void
+prune_history(void)
+{
+	pgt_coordinator_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) pgt_history_prune(pgt_guc_history_days, HISTORY_BATCH);
+	PopActiveSnapshot();
+	pgt_coordinator_end();
+}
+
+static void
+keep_house(void)
+{
+	static TimestampTz next_prune = 0;
+	static TimestampTz next_history = 0;
+	TimestampTz now = pgt_clock_now();
+
+	if (changed_sources != NIL && now >= next_prune)
+	{
+		next_prune = now + PRUNE_INTERVAL_MS * INT64CONST(1000);
+		prune_sources();
+	}
+	if (tables->count > 0 && now >= next_history)
+	{
+		next_history = now + HISTORY_INTERVAL_MS * INT64CONST(1000);
+		prune_history();
+	}
+}
+
+/* ---- The loop ---- */
+
+static long
+time_to_wait(TimestampTz next_scan)
+{
+	TimestampTz now = pgt_clock_now();
+	TimestampTz next = Min(next_scan, pgt_tables_next_time(tables, now));
+
+	if (changed_sources != NIL)
+		next = Min(next, now + PRUNE_INTERVAL_MS * INT64CONST(1000));
+	return next <= now ? 0 : (long) ((next - now) / 1000 + 1);
+}
+
+static void
+run_loop(MemoryContext context)
+{
+	TimestampTz next_scan = 0;
+
+	for (;;)
+	{
+		TimestampTz now = pgt_clock_now();
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (pgt_quiesce_holds(MyDatabaseId))
+			leave();
+		collect_news();
+		if (now >= next_scan)
+		{
+			/* Whatever no news told of: a crash, a prepared transaction, replica apply. */
+			pgt_tables_note_all(tables, now);
+			next_scan = now + pgt_guc_scheduler_interval * INT64CONST(1000);
+		}
+		if (pgt_guc_enabled)
+			run_round(context);
+		keep_house();
+		(void) pgt_clock_wait(pgt_guc_enabled ? time_to_wait(next_scan) : pgt_guc_scheduler_interval,
+							  PG_WAIT_EXTENSION);
+	}
+}
+
+void
+pgt_sched_coordinator_main(Datum arg)
+{
+	Oid			database = DatumGetObjectId(arg);
+	MemoryContext context;
+	sigjmp_buf	local_sigjmp_buf;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	if (!enter_slot(database))
+		proc_exit(0);
+	before_shmem_exit(leave_slot, (Datum) 0);
+	(void) set_config_option("application_name", "pg_trickle coordinator", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
+	context = AllocSetContextCreate(TopMemoryContext, "pg_trickle coordinator",
+									ALLOCSET_DEFAULT_SIZES);
+	source_context = AllocSetContextCreate(TopMemoryContext, "pg_trickle changed sources",
+										   ALLOCSET_DEFAULT_SIZES);
+
+	/* An error outside a refresh: say so, take breath, begin anew. */
+	if (sigsetjmp(local_sigjmp_buf, 1) != 0)
+	{
+		error_context_stack = NULL;
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		(void) pgt_clock_wait(1000, PG_WAIT_EXTENSION);
+	}
+	PG_exception_stack = &local_sigjmp_buf;
+	MemoryContextSwitchTo(context);
+	reload_tables();
+	if (!pgt_wake_register_coordinator())
+		elog(LOG, "pg_trickle: nobody will wake the coordinator; it looks every %d ms",
+			 pgt_guc_scheduler_interval);
+	run_loop(context);
+}

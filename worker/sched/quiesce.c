@@ -1,0 +1,140 @@
+/*
+ * quiesce.c: sending a coordinator away before a command that needs its
+ * database for itself.
+ *
+ * DROP DATABASE, RENAME, SET TABLESPACE and CREATE DATABASE with it as template
+ * wait five seconds for other sessions and then fail. So the session that runs
+ * one marks the slot with its virtual transaction, and waits until the
+ * coordinator has left. The launcher starts none while that transaction lasts.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/utility.h"
+#include "utils/wait_event.h"
+#include "commands/defrem.h"
+
+#include "pgt_clock.h"
+#include "pgt_shmem.h"
+
+#include "sched_internal.h"
+
+#define LONGEST_WAIT_MS 10000
+#define STEP_MS 10
+
+static ProcessUtility_hook_type previous_hook = NULL;
+
+/* The database that a command needs for itself, or NULL. */
+static const char *
+needed_database(Node *statement)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				return ((RenameStmt *) statement)->subname;
+			return NULL;
+		case T_AlterDatabaseStmt:
+			foreach(lc, ((AlterDatabaseStmt *) statement)->options)
+				if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+					return ((AlterDatabaseStmt *) statement)->dbname;
+			return NULL;
+		case T_CreatedbStmt:
+			foreach(lc, ((CreatedbStmt *) statement)->options)
+				if (strcmp(lfirst_node(DefElem, lc)->defname, "template") == 0 &&
+					lfirst_node(DefElem, lc)->arg != NULL)
+					return defGetString(lfirst_node(DefElem, lc));
+			return NULL;
+		default:
+			return NULL;
+	}
+}
+
+/* Its refresh, if one runs, is cancelled; the latch makes it look at its slot. */
+static void
+nudge(pid_t pid)
+{
+	PGPROC	   *proc;
+
+	(void) kill(pid, SIGINT);
+	proc = BackendPidGetProc(pid);
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
+static void
+send_away(Oid database)
+{
+	CoordinatorSlot *slot = pgt_slots_lock(database);
+
+	if (slot != NULL)
+	{
+		slot->quiesce.backendId = MyProc->backendId;
+		slot->quiesce.localTransactionId = MyProc->lxid;
+	}
+	pgt_slots_unlock();
+	for (int waited = 0; waited < LONGEST_WAIT_MS; waited += STEP_MS)
+	{
+		CoordinatorSlot copy;
+
+		if (!pgt_slots_get(database, &copy) || copy.pid == 0)
+			return;
+		if (waited % 500 == 0)
+			nudge(copy.pid);
+		CHECK_FOR_INTERRUPTS();
+		(void) pgt_clock_wait(STEP_MS, PG_WAIT_EXTENSION);
+	}
+}
+
+bool
+pgt_quiesce_holds(Oid database)
+{
+	CoordinatorSlot copy;
+	CoordinatorSlot *slot;
+
+	if (!pgt_slots_get(database, &copy) || copy.quiesce.backendId == InvalidBackendId)
+		return false;
+	if (!VirtualXactLock(copy.quiesce, false))
+		return true;
+	slot = pgt_slots_lock(database);
+	if (slot != NULL && VirtualTransactionIdEquals(slot->quiesce, copy.quiesce))
+		slot->quiesce.backendId = InvalidBackendId;
+	pgt_slots_unlock();
+	return false;
+}
+
+static void
+run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtilityContext context,
+			ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+			QueryCompletion *completion)
+{
+	const char *name = needed_database(stmt->utilityStmt);
+	Oid			database = name != NULL ? get_database_oid(name, true) : InvalidOid;
+
+	if (OidIsValid(database) && database != MyDatabaseId && pgt_shmem_available())
+		send_away(database);
+	if (previous_hook != NULL)
+		previous_hook(stmt, query, read_only, context, params, environment, dest, completion);
+	else
+		standard_ProcessUtility(stmt, query, read_only, context, params, environment, dest,
+								completion);
+}
+
+void
+pgt_quiesce_init(void)
+{
+	previous_hook = ProcessUtility_hook;
+	ProcessUtility_hook = run_utility;
+}

@@ -1,0 +1,108 @@
+/*
+ * sched_internal.h: what the files of worker/sched share.
+ */
+#ifndef SCHED_INTERNAL_H
+#define SCHED_INTERNAL_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "storage/lock.h"
+
+#include "pgt_graph.h"
+#include "pgt_ready.h"
+#include "pgt_retry.h"
+#include "pgt_schedule.h"
+#include "pgt_stream_table.h"
+
+/* ---- slots.c: which database has a coordinator ---- */
+
+typedef struct CoordinatorSlot
+{
+	Oid			database;		/* InvalidOid: free */
+	pid_t		pid;			/* 0: none runs */
+	bool		no_extension;	/* looked in vain; until its catalog has news */
+	VirtualTransactionId quiesce;	/* whoever wants it away, while that transaction lasts */
+	TimestampTz not_before;		/* of the next start */
+	int			failures;		/* starts in a row that did not last */
+	TimestampTz started_at;
+} CoordinatorSlot;
+
+extern void pgt_slots_init(void);
+/* The slot of a database, made if need be; NULL if all are in use. Holds PGT_LOCK_SCHED on return. */
+extern CoordinatorSlot *pgt_slots_lock(Oid database);
+extern void pgt_slots_unlock(void);
+/* Frees the slots of databases that are not in the list. */
+extern void pgt_slots_keep_only(List *databases);
+/* A copy; false if the database has none. */
+extern bool pgt_slots_get(Oid database, CoordinatorSlot *copy);
+
+/* ---- quiesce.c ---- */
+
+extern void pgt_quiesce_init(void);
+/* Shall the coordinator of this database stay away? Forgets transactions that ended. */
+extern bool pgt_quiesce_holds(Oid database);
+
+/* ---- tables.c: the stream tables of this database, as the coordinator knows them ---- */
+
+typedef struct SchedTable
+{
+	PgtStreamTable st;
+	PgtSchedule schedule;
+	int			node;			/* in the graph */
+	bool		blind;			/* may change without any news: look whenever it is due */
+	bool		must_rebuild;
+	bool		suspended;
+	int			errors;			/* counted, in a row */
+	int			attempts;		/* failures in a row, counted or not */
+	PgtRetryEvent retry_event;
+	TimestampTz retry_at;		/* 0: none */
+	bool		retry_now;
+	TimestampTz last_start;		/* 0: never */
+	TimestampTz due_at;			/* own schedule; calculated: of its consumers */
+	bool		pending;		/* there is news of an input */
+	TimestampTz pending_since;
+	double		last_ms;		/* of the last refresh */
+	PgtReadiness readiness;
+	bool		done;			/* in this round */
+	bool		behind;			/* falling_behind was told */
+} SchedTable;
+
+typedef struct SchedTables
+{
+	MemoryContext context;
+	int			count;
+	SchedTable *tables;			/* by pgt_id */
+	PgtGraph   *graph;
+	int		   *table_of_node;	/* index into tables, or -1 */
+} SchedTables;
+
+/* Reads the catalog; what is known of tables that are still there is kept. In a transaction. */
+extern SchedTables *pgt_tables_load(SchedTables *old);
+/* News of a source, or of a stream table that others read. */
+extern void pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since);
+extern void pgt_tables_note_all(SchedTables *tables, TimestampTz now);
+/* Decides the readiness of every table. */
+extern void pgt_tables_decide(SchedTables *tables, TimestampTz now);
+/* The table to refresh next, or NULL. */
+extern SchedTable *pgt_tables_next(SchedTables *tables, TimestampTz now);
+/* When something becomes due by time alone; PGT_SCHEDULE_NEVER if nothing will. */
+extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now);
+
+/* ---- item.c: one scheduled refresh ---- */
+
+extern void pgt_item_run(SchedTable *table);
+
+/* ---- alert.c ---- */
+
+/* NOTIFY pg_trickle_alert at the commit of the current transaction; details are JSON members. */
+extern void pgt_alert_send(const char *event, const SchedTable *table, const char *details);
+extern char *pgt_alert_quote(const char *text); /* as a JSON string */
+
+/* ---- coordinator.c ---- */
+
+/* Begins a transaction in which the extension cannot be dropped; exits if it has gone. */
+extern void pgt_coordinator_begin(void);
+extern void pgt_coordinator_end(void);
+
+#endif							/* SCHED_INTERNAL_H */

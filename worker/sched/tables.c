@@ -1,0 +1,335 @@
+/*
+ * tables.c: the stream tables of this database, as the coordinator knows them.
+ *
+ * Read from the catalog after a change of it, with the graph of who reads
+ * whom. What only the coordinator knows (news that came, attempts, waits)
+ * survives a reload. Everything lives in one memory context, replaced as a
+ * whole.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "pgtime.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "pgt_clock.h"
+#include "pgt_dependency.h"
+#include "pgt_frontier.h"
+#include "pgt_guc.h"
+#include "pgt_source.h"
+
+#include "sched_internal.h"
+
+static int
+zone_offset(void *zone, int64_t unix_seconds)
+{
+	pg_time_t	time = (pg_time_t) unix_seconds;
+
+	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
+}
+
+static pg_tz *
+schedule_zone(void)
+{
+	return pgt_guc_timezone[0] != '\0' ? pg_tzset(pgt_guc_timezone) : log_timezone;
+}
+
+static int64_t
+next_due(const SchedTable *table, TimestampTz now)
+{
+	return pgt_schedule_next_due(&table->schedule,
+								 table->last_start != 0 ? table->last_start : PGT_SCHEDULE_NO_TIME,
+								 now, zone_offset, schedule_zone());
+}
+
+/* ---- Loading ---- */
+
+static const SchedTable *
+find_old(const SchedTables *old, int64 pgt_id)
+{
+	for (int i = 0; old != NULL && i < old->count; i++)
+		if (old->tables[i].st.pgt_id == pgt_id)
+			return &old->tables[i];
+	return NULL;
+}
+
+static void
+load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, TimestampTz now)
+{
+	const SchedTable *known = find_old(old, st->pgt_id);
+	PgtFrontierRow row;
+	PgtParseError error;
+
+	pgt_frontier_get(st->pgt_id, &row);
+	table->st = *st;
+	if (st->schedule == NULL ||
+		pgt_schedule_parse(st->schedule, &table->schedule, &error) != PGT_SCHEDULE_PARSED)
+		table->schedule.kind = PGT_SCHEDULE_CALCULATED;
+	table->must_rebuild = !row.frontier.valid || row.rebuild_reason != NULL;
+	table->suspended = row.suspended_reason != NULL;
+	table->errors = row.consecutive_errors;
+	table->retry_at = row.next_retry_at;
+	table->blind = st->full_reason != NULL;
+	table->last_start = row.last_refresh_at;
+	/* What changed while nobody listened is unknown: look once. */
+	table->pending = true;
+	table->pending_since = now;
+	if (known == NULL)
+		return;
+	table->pending = known->pending;
+	table->pending_since = known->pending_since;
+	table->last_start = Max(table->last_start, known->last_start);
+	table->last_ms = known->last_ms;
+	table->behind = known->behind;
+	if (table->retry_at != 0 || known->retry_at != 0)
+	{
+		table->attempts = known->attempts;
+		table->retry_event = known->retry_event;
+		table->retry_at = Max(table->retry_at, known->retry_at);
+		/* The catalog changed, which may be what it waits for. */
+		table->retry_now = known->retry_now || known->retry_event == PGT_RETRY_ON_DDL;
+	}
+	if (row.consecutive_errors == 0 && row.next_retry_at == 0)
+	{
+		/* Resumed, or refreshed by hand. */
+		table->attempts = 0;
+		table->retry_at = 0;
+	}
+	if (known->suspended && !table->suspended)
+		pgt_alert_send("resumed", table, NULL);
+}
+
+static int
+compare_tables(const void *left, const void *right)
+{
+	int64		a = ((const SchedTable *) left)->st.pgt_id;
+	int64		b = ((const SchedTable *) right)->st.pgt_id;
+
+	return a < b ? -1 : a > b;
+}
+
+static SchedTable *
+find_table(SchedTables *tables, int64 pgt_id)
+{
+	SchedTable	key = {.st.pgt_id = pgt_id};
+
+	return bsearch(&key, tables->tables, tables->count, sizeof(SchedTable), compare_tables);
+}
+
+static void
+load_graph(SchedTables *tables)
+{
+	List	   *dependencies = pgt_dependency_list_all();
+	int64_t    *ids = palloc(sizeof(int64_t) * Max(tables->count, 1));
+	PgtEdge    *edges = palloc(sizeof(PgtEdge) * Max(list_length(dependencies), 1));
+	int			nedges = 0;
+	ListCell   *lc;
+
+	for (int i = 0; i < tables->count; i++)
+		ids[i] = tables->tables[i].st.relid;
+	foreach(lc, dependencies)
+	{
+		PgtDependency *dependency = lfirst(lc);
+		SchedTable *table = find_table(tables, dependency->pgt_id);
+
+		if (table == NULL)
+			continue;
+		if (strcmp(dependency->type, "VIEW") != 0 && pgt_source_find(dependency->relid) == NULL)
+			table->blind = true;
+		edges[nedges].source = dependency->relid;
+		edges[nedges++].target = table->st.relid;
+	}
+	tables->graph = pgt_graph_make(ids, tables->count, edges, nedges, palloc);
+	tables->table_of_node = palloc(sizeof(int) * Max(tables->graph->node_count, 1));
+	for (int i = 0; i < tables->graph->node_count; i++)
+		tables->table_of_node[i] = -1;
+	for (int i = 0; i < tables->count; i++)
+	{
+		tables->tables[i].node = pgt_graph_find(tables->graph, tables->tables[i].st.relid);
+		tables->table_of_node[tables->tables[i].node] = i;
+	}
+}
+
+SchedTables *
+pgt_tables_load(SchedTables *old)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "pg_trickle scheduled tables",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	SchedTables *tables = palloc0(sizeof(SchedTables));
+	List	   *list = pgt_stream_table_list();
+	TimestampTz now = pgt_clock_now();
+	ListCell   *lc;
+
+	tables->context = context;
+	tables->tables = palloc0(sizeof(SchedTable) * Max(list_length(list), 1));
+	foreach(lc, list)
+		load_table(&tables->tables[tables->count++], lfirst(lc), old, now);
+	qsort(tables->tables, tables->count, sizeof(SchedTable), compare_tables);
+	load_graph(tables);
+	MemoryContextSwitchTo(caller);
+	if (old != NULL)
+		MemoryContextDelete(old->context);
+	return tables;
+}
+
+/* ---- News ---- */
+
+static void
+note_table(SchedTable *table, TimestampTz since)
+{
+	if (!table->pending)
+		table->pending_since = since;
+	table->pending = true;
+	if (table->retry_event == PGT_RETRY_ON_INPUT)
+		table->retry_now = true;
+}
+
+void
+pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since)
+{
+	int			node = pgt_graph_find(tables->graph, relid);
+	PgtNodes	readers;
+
+	if (node < 0)
+		return;
+	readers = pgt_graph_outputs(tables->graph, node);
+	for (int i = 0; i < readers.count; i++)
+		if (tables->table_of_node[readers.items[i]] >= 0)
+			note_table(&tables->tables[tables->table_of_node[readers.items[i]]], since);
+}
+
+void
+pgt_tables_note_all(SchedTables *tables, TimestampTz now)
+{
+	for (int i = 0; i < tables->count; i++)
+		if (!tables->tables[i].pending)
+		{
+			tables->tables[i].pending = true;
+			tables->tables[i].pending_since = now;
+		}
+}
+
+/* ---- Deciding ---- */
+
+/* Due times; calculated tables are due with the first of their consumers. */
+static void
+decide_due(SchedTables *tables, TimestampTz now)
+{
+	int			nnodes = tables->graph->node_count;
+	bool	   *inherits = palloc0(sizeof(bool) * Max(nnodes, 1));
+	int64_t    *due = palloc(sizeof(int64_t) * Max(nnodes, 1));
+
+	for (int i = 0; i < nnodes; i++)
+		due[i] = PGT_GRAPH_NEVER;
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+
+		inherits[table->node] = table->schedule.kind == PGT_SCHEDULE_CALCULATED;
+		due[table->node] = next_due(table, now);
+	}
+	pgt_graph_inherit_least(tables->graph, inherits, now, due);
+	for (int i = 0; i < tables->count; i++)
+		tables->tables[i].due_at = due[tables->tables[i].node];
+	pfree(inherits);
+	pfree(due);
+}
+
+static void
+decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
+{
+	PgtNodes	inputs = pgt_graph_inputs(tables->graph, table->node);
+	PgtReadyFacts facts = {0};
+
+	facts.paused = table->st.paused;
+	facts.suspended = table->suspended;
+	facts.must_rebuild = table->must_rebuild;
+	facts.pending = table->pending ||
+		(table->blind && table->schedule.kind != PGT_SCHEDULE_CALCULATED);
+	facts.upstream = PGT_UPSTREAM_REACHED;
+	facts.now = now;
+	facts.due_at = table->must_rebuild ? now : table->due_at;
+	facts.retry_at = table->retry_at;
+	facts.retry_now = table->retry_now;
+	for (int i = 0; i < inputs.count; i++)
+	{
+		int			index = tables->table_of_node[inputs.items[i]];
+		PgtUpstream upstream;
+
+		if (index < 0)
+			continue;
+		upstream = pgt_ready_as_upstream(tables->tables[index].readiness);
+		facts.upstream = Max(facts.upstream, upstream);
+		if (upstream == PGT_UPSTREAM_COMING)
+			facts.pending = true;
+	}
+	table->readiness = pgt_ready_decide(&facts);
+	/* A cron time that passed with nothing to do has been; it is not made up for. */
+	if (table->readiness == PGT_READY_UNCHANGED && table->schedule.kind == PGT_SCHEDULE_CRON &&
+		table->due_at <= now)
+		table->last_start = table->due_at;
+	if (table->done && table->readiness >= PGT_READY_STALLED)
+		table->readiness = PGT_READY_UNCHANGED;
+}
+
+void
+pgt_tables_decide(SchedTables *tables, TimestampTz now)
+{
+	decide_due(tables, now);
+	for (int i = 0; i < tables->graph->node_count; i++)
+	{
+		int			index = tables->table_of_node[tables->graph->order[i]];
+
+		if (index >= 0)
+			decide_table(tables, &tables->tables[index], now);
+	}
+}
+
+/* By level, then by how stale it is in units of its interval. */
+SchedTable *
+pgt_tables_next(SchedTables *tables, TimestampTz now)
+{
+	SchedTable *best = NULL;
+	PgtReadyItem best_item = {0};
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+		PgtReadyItem item;
+
+		if (table->readiness != PGT_READY_NOW)
+			continue;
+		item.id = table->st.pgt_id;
+		item.level = tables->graph->level[table->node];
+		item.staleness = pgt_ready_staleness(now, table->pending_since,
+											 (int64_t) (table->last_ms * 1000),
+											 pgt_schedule_length(&table->schedule, now, zone_offset,
+																 schedule_zone()));
+		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
+		{
+			best = table;
+			best_item = item;
+		}
+	}
+	return best;
+}
+
+TimestampTz
+pgt_tables_next_time(SchedTables *tables, TimestampTz now)
+{
+	TimestampTz next = PGT_SCHEDULE_NEVER;
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+
+		if (table->readiness == PGT_READY_BACKING_OFF)
+			next = Min(next, table->retry_at);
+		else if (table->readiness == PGT_READY_NOT_DUE)
+			next = Min(next, table->due_at);
+	}
+	return next;
+}
