@@ -256,6 +256,8 @@ run_loop(MemoryContext context)
 	{
 		TimestampTz now = pgt_clock_now();
 
+		/* There is no statement that could be cancelled. */
+		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
@@ -311,6 +313,8 @@ pgt_sched_coordinator_main(Datum arg)
 		FlushErrorState();
 		RESUME_INTERRUPTS();
 		MemoryContextSwitchTo(context);
+		if (pgt_quiesce_holds(MyDatabaseId))
+			leave();
 		(void) pgt_clock_wait(1000, PG_WAIT_EXTENSION);
 	}
 	PG_exception_stack = &local_sigjmp_buf;

@@ -29,6 +29,7 @@
 
 #define LONGEST_WAIT_MS 10000
 #define STEP_MS 10
+#define CANCEL_MS 300
 
 static ProcessUtility_hook_type previous_hook = NULL;
 
@@ -62,16 +63,17 @@ needed_database(Node *statement)
 	}
 }
 
-/* Its refresh, if one runs, is cancelled; the latch makes it look at its slot. */
+/* The latch makes it look at its slot; a refresh that takes long is cancelled. */
 static void
-nudge(pid_t pid)
+nudge(pid_t pid, bool cancel)
 {
-	PGPROC	   *proc;
+	PGPROC	   *proc = BackendPidGetProc(pid);
 
-	(void) kill(pid, SIGINT);
-	proc = BackendPidGetProc(pid);
-	if (proc != NULL)
-		SetLatch(&proc->procLatch);
+	if (proc == NULL)
+		return;
+	if (cancel)
+		(void) kill(pid, SIGINT);
+	SetLatch(&proc->procLatch);
 }
 
 static void
@@ -91,8 +93,8 @@ send_away(Oid database)
 
 		if (!pgt_slots_get(database, &copy) || copy.pid == 0)
 			return;
-		if (waited % 500 == 0)
-			nudge(copy.pid);
+		if (waited % CANCEL_MS == 0)
+			nudge(copy.pid, waited > 0);
 		CHECK_FOR_INTERRUPTS();
 		(void) pgt_clock_wait(STEP_MS, PG_WAIT_EXTENSION);
 	}
