@@ -110,3 +110,7 @@ SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_definitions_pgt_id_seq
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_sources', '');
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_sources_source_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_dependencies', '');
+
+COMMENT ON SEQUENCE pgtrickle.pgt_definitions_pgt_id_seq IS 'numbers of stream tables';
+COMMENT ON SEQUENCE pgtrickle.pgt_sources_source_id_seq IS 'numbers of captured relations';
+COMMENT ON SEQUENCE pgtrickle.pgt_refresh_history_refresh_id_seq IS 'numbers of refreshes';
