@@ -2,6 +2,7 @@
 
 -- The schema pgtrickle itself is made by CREATE EXTENSION (control file).
 GRANT USAGE ON SCHEMA pgtrickle TO PUBLIC;
+COMMENT ON SCHEMA pgtrickle IS 'functions, views and catalog of pg_trickle';
 CREATE SCHEMA pgtrickle_changes;
 COMMENT ON SCHEMA pgtrickle_changes IS 'change buffers of pg_trickle; not for users';
 CREATE SCHEMA pgtrickle_state;

@@ -17,6 +17,7 @@ CREATE TABLE pgtrickle.pgt_definitions (
 	updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE pgtrickle.pgt_definitions IS 'what users declared of each stream table; dumped by pg_dump';
+COMMENT ON SEQUENCE pgtrickle.pgt_definitions_pgt_id_seq IS 'numbers of stream tables';
 COMMENT ON COLUMN pgtrickle.pgt_definitions.schedule IS 'duration, cron text, or NULL for calculated';
 COMMENT ON COLUMN pgtrickle.pgt_definitions.full_reason IS 'why the query is refreshed in FULL, NULL when it is maintained incrementally';
 
@@ -64,6 +65,7 @@ CREATE TABLE pgtrickle.pgt_sources (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE pgtrickle.pgt_sources IS 'captured relations; their buffers are pgtrickle_changes.buffer_<source_id>_<segment>';
+COMMENT ON SEQUENCE pgtrickle.pgt_sources_source_id_seq IS 'numbers of sources, part of the names of their buffers';
 COMMENT ON COLUMN pgtrickle.pgt_sources.method IS
 	'STATEMENT triggers, ROW triggers (a partition or child, which a statement on its parent changes too), or the REFRESH of a stream table';
 COMMENT ON COLUMN pgtrickle.pgt_sources.members IS 'the relation, its partitions and children when triggers were last installed';
@@ -104,6 +106,7 @@ CREATE TABLE pgtrickle.pgt_refresh_history (
 );
 CREATE INDEX ON pgtrickle.pgt_refresh_history (pgt_id, start_time);
 COMMENT ON TABLE pgtrickle.pgt_refresh_history IS 'one row per refresh that did something or failed; times are clock times';
+COMMENT ON SEQUENCE pgtrickle.pgt_refresh_history_refresh_id_seq IS 'numbers of refreshes';
 
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_definitions', '');
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_definitions_pgt_id_seq', '');
