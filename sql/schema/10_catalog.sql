@@ -65,7 +65,7 @@ CREATE TABLE pgtrickle.pgt_sources (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE pgtrickle.pgt_sources IS 'captured relations; their buffers are pgtrickle_changes.buffer_<source_id>_<segment>';
-COMMENT ON SEQUENCE pgtrickle.pgt_sources_source_id_seq IS 'numbers of sources, part of the names of their buffers';
+COMMENT ON SEQUENCE pgtrickle.pgt_sources_source_id_seq IS 'numbers of captured relations, part of the names of their buffers';
 COMMENT ON COLUMN pgtrickle.pgt_sources.method IS
 	'STATEMENT triggers, ROW triggers (a partition or child, which a statement on its parent changes too), or the REFRESH of a stream table';
 COMMENT ON COLUMN pgtrickle.pgt_sources.members IS 'the relation, its partitions and children when triggers were last installed';
@@ -113,7 +113,3 @@ SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_definitions_pgt_id_seq
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_sources', '');
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_sources_source_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_dependencies', '');
-
-COMMENT ON SEQUENCE pgtrickle.pgt_definitions_pgt_id_seq IS 'numbers of stream tables';
-COMMENT ON SEQUENCE pgtrickle.pgt_sources_source_id_seq IS 'numbers of captured relations';
-COMMENT ON SEQUENCE pgtrickle.pgt_refresh_history_refresh_id_seq IS 'numbers of refreshes';
