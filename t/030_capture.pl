@@ -155,6 +155,15 @@ sql("SELECT capture_test.install('s', '{1}', false)");
 is(sql("SELECT capture_test.broken('s')"), '', 'install repairs');
 $capture->check_all('c', "UPDATE s SET a = 10 WHERE id = 701" => '2');
 
+sql(q{DO $$ DECLARE n name; BEGIN FOR n IN SELECT tgname FROM pg_trigger WHERE tgrelid = 's'::regclass LOOP
+	EXECUTE format('ALTER TABLE s ENABLE ALWAYS TRIGGER %I', n); END LOOP; END $$});
+sql("SET session_replication_role = replica; UPDATE s SET a = 11 WHERE id = 701");
+sql("UPDATE s SET a = 12 WHERE id = 701");
+is(sql("SELECT string_agg(w || ' ' || c2, ', ' ORDER BY xid, w) FROM pgtrickle_changes.buffer_1_0 WHERE c1 = 701 AND c2 > 9"),
+	'1 10, -1 10, 1 11, -1 11, 1 12', 'captured once by triggers that all fire always');
+sql("SELECT capture_test.install('s', '{1}', false)");
+$capture->takes('c', qr/^\d+/, 'after that');
+
 # --- values -----------------------------------------------------------------------------
 
 sql(q{
