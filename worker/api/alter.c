@@ -4,8 +4,8 @@
  *
  * A new query keeps the user's table, with its oid, grants, indexes and views,
  * as long as the columns stay the same, change their types or are followed by
- * new ones. The table is emptied and filled anew in the same transaction, so
- * nobody else sees it empty.
+ * new ones; else see recreate.c. The table is filled anew in the same
+ * transaction, so nobody else sees it empty.
  */
 #include "postgres.h"
 
@@ -47,37 +47,6 @@ pgt_lifecycle_open(const char *name)
 
 /* ---- Columns ---- */
 
-static char *
-describe_columns(List *columns)
-{
-	StringInfoData text;
-	ListCell *lc;
-
-	initStringInfo(&text);
-	foreach (lc, columns)
-	{
-		ColumnDef *column = lfirst_node(ColumnDef, lc);
-
-		appendStringInfo(
-			&text, "%s%s %s", text.len > 0 ? ", " : "", quote_identifier(column->colname),
-			format_type_with_typemod(column->typeName->typeOid, column->typeName->typemod));
-	}
-	return text.data;
-}
-
-static void
-refuse_columns(Oid relid, List *columns, const char *what)
-{
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		 errmsg("the new query does not fit the columns of stream table \"%s\"",
-				get_rel_name(relid)),
-		 errdetail("The new query %s. Its columns are: %s.", what, describe_columns(columns)),
-		 errhint(
-			 "Columns may change their types, and new ones may follow the old ones. For anything else drop the stream table and create it anew; its indexes, grants, policies and dependent views go with it.")));
-}
-
 static bool
 is_same_column(Form_pg_attribute attribute, const ColumnDef *column)
 {
@@ -95,6 +64,21 @@ append_type(StringInfo sql, const ColumnDef *column)
 		appendStringInfo(sql, " COLLATE %s", pgt_sqltext_collation(column->collOid));
 }
 
+/* Are the old columns the first of the new ones, but for their types? */
+static bool
+can_follow(Oid relid, List *columns)
+{
+	Relation table = table_open(relid, AccessExclusiveLock);
+	TupleDesc desc = RelationGetDescr(table);
+	bool follows = list_length(columns) >= desc->natts;
+
+	for (int i = 0; i < desc->natts && follows; i++)
+		follows = strcmp(NameStr(TupleDescAttr(desc, i)->attname),
+						 list_nth_node(ColumnDef, columns, i)->colname) == 0;
+	table_close(table, NoLock);
+	return follows;
+}
+
 /* ALTER TABLE that gives the table the columns, or NULL if it has them. */
 static char *
 alter_columns_statement(Oid relid, List *columns)
@@ -106,8 +90,6 @@ alter_columns_statement(Oid relid, List *columns)
 	ListCell *lc;
 
 	initStringInfo(&sql);
-	if (list_length(columns) < desc->natts)
-		refuse_columns(relid, columns, "has fewer columns");
 	foreach (lc, columns)
 	{
 		ColumnDef *column = lfirst_node(ColumnDef, lc);
@@ -118,8 +100,6 @@ alter_columns_statement(Oid relid, List *columns)
 			appendStringInfo(&sql, "%s ADD COLUMN %s ", sql.len > 0 ? "," : "", name);
 			append_type(&sql, column);
 		}
-		else if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), column->colname) != 0)
-			refuse_columns(relid, columns, "has other columns, or the same in another order");
 		else if (!is_same_column(TupleDescAttr(desc, i), column))
 		{
 			appendStringInfo(&sql, "%s ALTER COLUMN %s TYPE ", sql.len > 0 ? "," : "", name);
@@ -225,9 +205,18 @@ set_query(PgtStreamTable *st, const char *text, Query *query)
 
 	pgt_define_check_cycle(st, query);
 	LockRelationOid(st->relid, AccessExclusiveLock);
-	empty_table(st);
-	set_columns(st->relid, columns);
-	pgt_define_drop_view(st->view_relid, st->relid);
+	if (can_follow(st->relid, columns))
+	{
+		empty_table(st);
+		set_columns(st->relid, columns);
+		pgt_define_drop_view(st->view_relid, st->relid);
+	}
+	else
+	{
+		pgt_recreate_check(st);
+		pgt_define_drop_machinery(st);
+		pgt_recreate_table(st, columns);
+	}
 	st->view_relid = pgt_define_view(st->pgt_id, st->relid, query, columns,
 									 pgt_stream_table_owner(st));
 	st->original_query = pstrdup(text);

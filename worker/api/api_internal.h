@@ -67,6 +67,13 @@ extern void pgt_define_release_sources(List *dependencies);
 /* Errors with the path if the stream table would read itself. */
 extern void pgt_define_check_cycle(const PgtStreamTable *st, Query *query);
 
+/* ---- recreate.c ---- */
+
+/* Errors if more than rows and grants would be lost with the user's table. */
+extern void pgt_recreate_check(const PgtStreamTable *st);
+/* Another table of the same name, owner and grants; the view goes with the old one. */
+extern void pgt_recreate_table(PgtStreamTable *st, List *columns);
+
 /* ---- Lifecycle ---- */
 
 typedef struct PgtCreateArguments

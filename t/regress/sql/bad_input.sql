@@ -99,6 +99,7 @@ SELECT * FROM fails($$SELECT pgtrickle.explain_dag('svg')$$);
 
 -- Changes that cannot be.
 SELECT * FROM fails($$SELECT pgtrickle.alter_stream_table('ok', status => 'BROKEN')$$);
+CREATE INDEX ok_n ON ok (n);
 SELECT * FROM fails($$SELECT pgtrickle.alter_stream_table('ok', query => 'SELECT count(*) AS n, g FROM t GROUP BY g')$$);
 SELECT * FROM fails($$SELECT pgtrickle.alter_stream_table('ok', query => 'SELECT g FROM t')$$);
 SELECT * FROM fails($$SELECT pgtrickle.alter_stream_table('ok', query => 'SELECT g, n FROM ok')$$);
