@@ -16,7 +16,7 @@
 #define MAX_AREAS 8
 
 static const PgtShmemArea *areas[MAX_AREAS];
-static int	nareas = 0;
+static int nareas = 0;
 static LWLockPadded *locks = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
@@ -47,8 +47,8 @@ attach_memory(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	for (int i = 0; i < nareas; i++)
 	{
-		bool		found;
-		void	   *memory = ShmemInitStruct(areas[i]->name, areas[i]->size(), &found);
+		bool found;
+		void *memory = ShmemInitStruct(areas[i]->name, areas[i]->size(), &found);
 
 		areas[i]->attach(memory, found);
 	}

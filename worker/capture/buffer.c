@@ -56,12 +56,12 @@ make_column(Relation source, AttrNumber attnum)
 static List *
 make_fixed_columns(void)
 {
-	List	   *columns = list_make3(makeColumnDef("xid", XID8OID, -1, InvalidOid),
-									 makeColumnDef("cmd", INT4OID, -1, InvalidOid),
-									 makeColumnDef("w", INT2OID, -1, InvalidOid));
-	ListCell   *cell;
+	List *columns = list_make3(makeColumnDef("xid", XID8OID, -1, InvalidOid),
+							   makeColumnDef("cmd", INT4OID, -1, InvalidOid),
+							   makeColumnDef("w", INT2OID, -1, InvalidOid));
+	ListCell *cell;
 
-	foreach(cell, columns)
+	foreach (cell, columns)
 		lfirst_node(ColumnDef, cell)->is_not_null = true;
 	return columns;
 }
@@ -73,24 +73,21 @@ make_fixed_columns(void)
 static List *
 make_options(void)
 {
-	List	   *options = NIL;
+	List *options = NIL;
 
-	options = lappend(options, makeDefElem("autovacuum_enabled",
-										   (Node *) makeString("false"), -1));
-	options = lappend(options, makeDefElem("vacuum_truncate",
-										   (Node *) makeString("false"), -1));
-	options = lappend(options, makeDefElemExtended("toast", "autovacuum_enabled",
-												   (Node *) makeString("false"),
-												   DEFELEM_UNSPEC, -1));
+	options = lappend(options, makeDefElem("autovacuum_enabled", (Node *) makeString("false"), -1));
+	options = lappend(options, makeDefElem("vacuum_truncate", (Node *) makeString("false"), -1));
+	options = lappend(options,
+					  makeDefElemExtended("toast", "autovacuum_enabled",
+										  (Node *) makeString("false"), DEFELEM_UNSPEC, -1));
 	return options;
 }
 
 static void
 create_toast_table(Oid segment, List *options)
 {
-	char	   *namespaces[] = {"toast", NULL};
-	Datum		toast_options = transformRelOptions((Datum) 0, options, "toast", namespaces,
-													true, false);
+	char *namespaces[] = {"toast", NULL};
+	Datum toast_options = transformRelOptions((Datum) 0, options, "toast", namespaces, true, false);
 
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast_options, true);
 	NewRelationCreateToastTable(segment, toast_options);
@@ -102,7 +99,7 @@ create_segment(const PgtSource *source, int number, Relation relation, Bitmapset
 	CreateStmt *stmt = makeNode(CreateStmt);
 	ObjectAddress segment;
 	ObjectAddress extension = {ExtensionRelationId, get_extension_oid("pg_trickle", false), 0};
-	int			attnum = -1;
+	int attnum = -1;
 
 	stmt->relation = makeRangeVar(pstrdup(PGT_CHANGES_SCHEMA),
 								  pgt_source_buffer_name(source->source_id, number), -1);
@@ -139,12 +136,12 @@ alter_segment(Oid segment, AlterTableType type, const char *column, ColumnDef *d
 static bool
 add_column(Oid segment_relid, Relation relation, AttrNumber attnum, bool *replaced)
 {
-	ColumnDef  *def = make_column(relation, attnum);
-	Oid			type = getBaseType(TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid);
-	Relation	segment = table_open(segment_relid, AccessShareLock);
-	AttrNumber	at = pgt_capture_map_attribute(RelationGetDescr(segment), attnum);
-	bool		fits = at != InvalidAttrNumber &&
-		TupleDescAttr(RelationGetDescr(segment), at - 1)->atttypid == type;
+	ColumnDef *def = make_column(relation, attnum);
+	Oid type = getBaseType(TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid);
+	Relation segment = table_open(segment_relid, AccessShareLock);
+	AttrNumber at = pgt_capture_map_attribute(RelationGetDescr(segment), attnum);
+	bool fits = at != InvalidAttrNumber &&
+				TupleDescAttr(RelationGetDescr(segment), at - 1)->atttypid == type;
 
 	table_close(segment, NoLock);
 	if (fits)
@@ -163,9 +160,9 @@ add_column(Oid segment_relid, Relation relation, AttrNumber attnum, bool *replac
 static Bitmapset *
 captured_columns(Oid segment_relid, Relation relation)
 {
-	Relation	segment = table_open(segment_relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(relation);
-	Bitmapset  *columns = NULL;
+	Relation segment = table_open(segment_relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+	Bitmapset *columns = NULL;
 
 	for (AttrNumber attnum = 1; attnum <= desc->natts; attnum++)
 	{
@@ -182,17 +179,17 @@ static bool
 is_ours(Oid segment)
 {
 	return getExtensionOfObject(RelationRelationId, segment) ==
-		get_extension_oid("pg_trickle", false);
+		   get_extension_oid("pg_trickle", false);
 }
 
 void
 pgt_capture_create_segments(PgtSource *source, Bitmapset *columns)
 {
-	Relation	relation = table_open(source->relid, NoLock);
-	Bitmapset  *all = bms_copy(columns);
-	int			attnum = -1;
-	bool		changed = false;
-	bool		replaced = false;
+	Relation relation = table_open(source->relid, NoLock);
+	Bitmapset *all = bms_copy(columns);
+	int attnum = -1;
+	bool changed = false;
+	bool replaced = false;
 
 	for (int i = 0; i < PGT_SEGMENTS; i++)
 	{
@@ -228,12 +225,12 @@ pgt_capture_create_segments(PgtSource *source, Bitmapset *columns)
 void
 pgt_capture_drop_segments(int64 source_id)
 {
-	Oid			schema = pgt_extension_schema(PGT_CHANGES_SCHEMA);
+	Oid schema = pgt_extension_schema(PGT_CHANGES_SCHEMA);
 
 	for (int i = 0; i < PGT_SEGMENTS; i++)
 	{
-		ObjectAddress segment = {RelationRelationId,
-		get_relname_relid(pgt_source_buffer_name(source_id, i), schema), 0};
+		ObjectAddress segment = {
+			RelationRelationId, get_relname_relid(pgt_source_buffer_name(source_id, i), schema), 0};
 
 		if (!OidIsValid(segment.objectId))
 			continue;
@@ -248,7 +245,7 @@ pgt_capture_drop_segments(int64 source_id)
 void
 pgt_capture_empty_segment(Oid segment)
 {
-	char	   *sql = psprintf("TRUNCATE TABLE %s", pgt_sqltext_relation(segment));
+	char *sql = psprintf("TRUNCATE TABLE %s", pgt_sqltext_relation(segment));
 
 	(void) pgt_spi_execute(sql);
 }

@@ -20,11 +20,11 @@
 #include "pgt_source.h"
 
 /* Columns that every buffer begins with: fixed width, never NULL. */
-#define BUFFER_XID 1			/* xid8: top transaction of the writer */
-#define BUFFER_CMD 2			/* int4: its command */
-#define BUFFER_WEIGHT 3			/* int2: +1 new image, -1 old image, or the marker */
+#define BUFFER_XID 1	/* xid8: top transaction of the writer */
+#define BUFFER_CMD 2	/* int4: its command */
+#define BUFFER_WEIGHT 3 /* int2: +1 new image, -1 old image, or the marker */
 #define BUFFER_FIXED 3
-#define WEIGHT_MARKER 0			/* what happened has no delta: TRUNCATE and the like */
+#define WEIGHT_MARKER 0 /* what happened has no delta: TRUNCATE and the like */
 
 /* Where their data is in a tuple, behind t_hoff. */
 #define BUFFER_XID_OFFSET 0
@@ -36,38 +36,38 @@
 /* One captured column as a writer needs it. */
 typedef struct CaptureColumn
 {
-	AttrNumber	source_attnum;	/* in the source */
-	AttrNumber	attnum;			/* in the relation that changed; 0: has no such column */
-	AttrNumber	buffer_attnum;
-	int16		length;
-	bool		by_value;
+	AttrNumber source_attnum; /* in the source */
+	AttrNumber attnum;		  /* in the relation that changed; 0: has no such column */
+	AttrNumber buffer_attnum;
+	int16 length;
+	bool by_value;
 } CaptureColumn;
 
 /* How rows of one relation are written to the buffer of one source. */
 typedef struct CaptureMap
 {
-	Oid			source_relid;	/* root */
+	Oid source_relid; /* root */
 	PgtCaptureMethod method;
-	Oid			segment;		/* the active one */
-	bool		ignored;		/* not a source any more, or not a member of its tree */
-	bool		unfit;			/* types differ from the buffer's: only markers can be written */
-	int			ncolumns;
+	Oid segment;  /* the active one */
+	bool ignored; /* not a source any more, or not a member of its tree */
+	bool unfit;	  /* types differ from the buffer's: only markers can be written */
+	int ncolumns;
 	CaptureColumn *columns;
-	AttrNumber	max_attnum;		/* of columns[].attnum */
+	AttrNumber max_attnum; /* of columns[].attnum */
 } CaptureMap;
 
 /* What a reader knows of a source. */
 typedef struct CaptureSource
 {
-	Oid			relid;			/* hash key */
-	bool		valid;
-	bool		touched;		/* invalidated since it began to be read */
-	bool		checked;		/* pgt_capture_broken found nothing */
-	int64		source_id;
+	Oid relid; /* hash key */
+	bool valid;
+	bool touched; /* invalidated since it began to be read */
+	bool checked; /* pgt_capture_broken found nothing */
+	int64 source_id;
 	PgtCaptureMethod method;
-	Oid			segments[PGT_SEGMENTS];
-	int			nmembers;
-	Oid		   *members;		/* in CacheMemoryContext */
+	Oid segments[PGT_SEGMENTS];
+	int nmembers;
+	Oid *members; /* in CacheMemoryContext */
 } CaptureSource;
 
 /*
@@ -89,18 +89,18 @@ extern AttrNumber pgt_capture_map_attribute(TupleDesc segment, AttrNumber source
 
 typedef struct Appender
 {
-	Relation	segment;
+	Relation segment;
 	const CaptureMap *map;
-	MemoryContext context;		/* of the rows not yet written */
-	Size		bytes;
-	int			nrows;
-	int			nslots;
+	MemoryContext context; /* of the rows not yet written */
+	Size bytes;
+	int nrows;
+	int nslots;
 	TupleTableSlot **slots;
-	Datum	   *values;
-	bool	   *nulls;
+	Datum *values;
+	bool *nulls;
 	FullTransactionId xid;
-	CommandId	cmd;			/* of the rows not yet written */
-	bool		wrote;
+	CommandId cmd; /* of the rows not yet written */
+	bool wrote;
 } Appender;
 
 /* The segment is open already; end closes it, keeping its lock. */
@@ -118,8 +118,7 @@ extern List *pgt_capture_find_tree(Oid relid, LOCKMODE lockmode);
 /* What a statement on another relation can change without naming any of the tree is ROW. */
 extern PgtCaptureMethod pgt_capture_find_method(List *tree);
 /* What is wrong with the triggers of one member; NULL: nothing. */
-extern const char *pgt_capture_check_triggers(Oid member, int64 source_id,
-											  PgtCaptureMethod method);
+extern const char *pgt_capture_check_triggers(Oid member, int64 source_id, PgtCaptureMethod method);
 /* Makes the triggers that are missing or not as they should be; true if any was. */
 extern bool pgt_capture_create_triggers(Oid member, int64 source_id, PgtCaptureMethod method);
 extern void pgt_capture_drop_triggers(Oid member, int64 source_id);
@@ -136,17 +135,17 @@ extern void pgt_capture_empty_segment(Oid segment);
 
 typedef struct SegmentScan
 {
-	Relation	segment;
-	Snapshot	snapshot;		/* NULL: every tuple, visible or not */
-	uint64		skip_below;		/* tuples of older transactions are left out */
-	BlockNumber block;			/* next to read */
+	Relation segment;
+	Snapshot snapshot; /* NULL: every tuple, visible or not */
+	uint64 skip_below; /* tuples of older transactions are left out */
+	BlockNumber block; /* next to read */
 	BlockNumber nblocks;
 	BufferAccessStrategy strategy;
-	Buffer		buffer;
+	Buffer buffer;
 	HeapTupleData tuple;
-	int			at;
-	int			noffsets;
-	uint16		offsets[MaxHeapTuplesPerPage];
+	int at;
+	int noffsets;
+	uint16 offsets[MaxHeapTuplesPerPage];
 } SegmentScan;
 
 extern void pgt_capture_scan_begin(SegmentScan *scan, Relation segment, BlockNumber start,
@@ -180,4 +179,4 @@ pgt_capture_tuple_weight(HeapTuple tuple)
  */
 extern bool pgt_capture_lock_gate(Oid source_relid, LOCKMODE lockmode, bool wait);
 
-#endif							/* CAPTURE_INTERNAL_H */
+#endif /* CAPTURE_INTERNAL_H */

@@ -51,7 +51,7 @@ kind_reason(char relkind)
 static const char *
 member_reason(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class form;
 	const char *reason;
 
@@ -75,9 +75,9 @@ const char *
 pgt_capture_reason(Oid relid)
 {
 	const char *reason = member_reason(relid);
-	Oid			schema = get_rel_namespace(relid);
-	List	   *tree;
-	ListCell   *cell;
+	Oid schema = get_rel_namespace(relid);
+	List *tree;
+	ListCell *cell;
 
 	if (reason != NULL)
 		return reason;
@@ -87,7 +87,7 @@ pgt_capture_reason(Oid relid)
 	if (!has_subclass(relid))
 		return NULL;
 	tree = pgt_capture_find_tree(relid, AccessShareLock);
-	foreach(cell, tree)
+	foreach (cell, tree)
 	{
 		reason = member_reason(lfirst_oid(cell));
 		if (reason != NULL)
@@ -129,26 +129,25 @@ set_members(PgtSource *source, List *tree, PgtCaptureMethod method)
 static void
 install(Oid relid, Bitmapset *columns, bool is_stream_table)
 {
-	List	   *tree = is_stream_table ? list_make1_oid(relid) :
-		pgt_capture_find_tree(relid, ShareRowExclusiveLock);
-	PgtCaptureMethod method = is_stream_table ? PGT_CAPTURE_REFRESH :
-		pgt_capture_find_method(tree);
-	PgtSource  *source = pgt_source_find(relid);
-	List	   *removed;
-	ListCell   *cell;
+	List *tree = is_stream_table ? list_make1_oid(relid)
+								 : pgt_capture_find_tree(relid, ShareRowExclusiveLock);
+	PgtCaptureMethod method = is_stream_table ? PGT_CAPTURE_REFRESH : pgt_capture_find_method(tree);
+	PgtSource *source = pgt_source_find(relid);
+	List *removed;
+	ListCell *cell;
 
 	if (source == NULL)
 		source = pgt_source_create(relid, method);
 	/* Without buffers the row comes from a dump, and its members mean nothing here. */
 	removed = OidIsValid(source->segments[0]) ? list_difference_oid(source->members, tree) : NIL;
-	foreach(cell, removed)
+	foreach (cell, removed)
 		pgt_capture_drop_triggers(lfirst_oid(cell), source->source_id);
 	pgt_capture_create_segments(source, columns);
 	if (!has_same_members(source, tree, method))
 		set_members(source, tree, method);
 	if (is_stream_table)
 		return;
-	foreach(cell, tree)
+	foreach (cell, tree)
 		(void) pgt_capture_create_triggers(lfirst_oid(cell), source->source_id, method);
 }
 
@@ -159,11 +158,9 @@ pgt_capture_install(Oid relid, Bitmapset *columns, bool is_stream_table)
 	PgtSecurity saved;
 
 	if (reason != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("changes of \"%s\" cannot be captured", get_rel_name(relid)),
-				 errdetail("Reason: %s.", reason),
-				 errhint("Use refresh_mode => 'FULL'.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("changes of \"%s\" cannot be captured", get_rel_name(relid)),
+						errdetail("Reason: %s.", reason), errhint("Use refresh_mode => 'FULL'.")));
 	saved = pgt_security_become_extension_owner();
 	/* For all who read it: after a dump was restored, the first one to come installs. */
 	install(relid, bms_union(columns, pgt_dependency_columns(relid)), is_stream_table);
@@ -175,11 +172,11 @@ pgt_capture_install(Oid relid, Bitmapset *columns, bool is_stream_table)
 static void
 release(PgtSource *source)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (source->method != PGT_CAPTURE_REFRESH)
 	{
-		foreach(cell, source->members)
+		foreach (cell, source->members)
 			pgt_capture_drop_triggers(lfirst_oid(cell), source->source_id);
 	}
 	invalidate_segments(source);
@@ -191,7 +188,7 @@ release(PgtSource *source)
 void
 pgt_capture_release(Oid relid)
 {
-	PgtSource  *source = pgt_source_find(relid);
+	PgtSource *source = pgt_source_find(relid);
 	PgtSecurity saved;
 
 	if (source == NULL)
@@ -209,20 +206,20 @@ pgt_capture_release(Oid relid)
 static const char *
 check_source(const CaptureSource *source)
 {
-	List	   *tree = pgt_capture_find_tree(source->relid, AccessShareLock);
+	List *tree = pgt_capture_find_tree(source->relid, AccessShareLock);
 	const char *reason = NULL;
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (pgt_capture_find_method(tree) != source->method)
 		return "it, or one of its children, got or lost another parent";
 	if (list_length(tree) != source->nmembers)
 		return "partitions or children were added or removed";
-	foreach(cell, tree)
+	foreach (cell, tree)
 	{
 		if (lfirst_oid(cell) != source->members[foreach_current_index(cell)])
 			return "partitions or children were exchanged";
 	}
-	foreach(cell, tree)
+	foreach (cell, tree)
 	{
 		reason = pgt_capture_check_triggers(lfirst_oid(cell), source->source_id, source->method);
 		if (reason != NULL)
@@ -235,22 +232,22 @@ check_source(const CaptureSource *source)
 static const char *
 check_columns(const CaptureSource *source)
 {
-	Relation	relation = table_open(source->relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(relation);
+	Relation relation = table_open(source->relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
 	const char *reason = NULL;
 
 	for (int i = 0; i < PGT_SEGMENTS; i++)
 	{
-		Relation	segment = table_open(source->segments[i], AccessShareLock);
+		Relation segment = table_open(source->segments[i], AccessShareLock);
 
 		for (int column = 0; column < desc->natts; column++)
 		{
 			Form_pg_attribute att = TupleDescAttr(desc, column);
-			AttrNumber	at = pgt_capture_map_attribute(RelationGetDescr(segment), att->attnum);
+			AttrNumber at = pgt_capture_map_attribute(RelationGetDescr(segment), att->attnum);
 
 			if (!att->attisdropped && at != InvalidAttrNumber &&
 				TupleDescAttr(RelationGetDescr(segment), at - 1)->atttypid !=
-				getBaseType(att->atttypid))
+					getBaseType(att->atttypid))
 				reason = psprintf("type of column \"%s\" has changed", NameStr(att->attname));
 		}
 		table_close(segment, AccessShareLock);
@@ -286,17 +283,17 @@ pgt_capture_broken(Oid relid)
 static bool
 hold_rows(List *members)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, members)
+	foreach (cell, members)
 	{
-		Relation	relation = try_table_open(lfirst_oid(cell), AccessShareLock);
-		bool		has_rows;
+		Relation relation = try_table_open(lfirst_oid(cell), AccessShareLock);
+		bool has_rows;
 
 		if (relation == NULL)
-			return true;		/* dropped: its rows are gone */
+			return true; /* dropped: its rows are gone */
 		has_rows = RELKIND_HAS_STORAGE(relation->rd_rel->relkind) &&
-			RelationGetNumberOfBlocks(relation) > 0;
+				   RelationGetNumberOfBlocks(relation) > 0;
 		table_close(relation, NoLock);
 		if (has_rows)
 			return true;
@@ -307,11 +304,11 @@ hold_rows(List *members)
 static void
 follow_children(PgtSource *source)
 {
-	List	   *tree;
-	List	   *added;
-	List	   *removed;
+	List *tree;
+	List *added;
+	List *removed;
 	PgtCaptureMethod method;
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (source->method == PGT_CAPTURE_REFRESH || !OidIsValid(source->segments[0]) ||
 		!OidIsValid(source->segments[1]) ||
@@ -324,9 +321,9 @@ follow_children(PgtSource *source)
 
 	added = list_difference_oid(tree, source->members);
 	removed = list_difference_oid(source->members, tree);
-	foreach(cell, removed)
+	foreach (cell, removed)
 		pgt_capture_drop_triggers(lfirst_oid(cell), source->source_id);
-	foreach(cell, method == source->method ? added : tree)
+	foreach (cell, method == source->method ? added : tree)
 		(void) pgt_capture_create_triggers(lfirst_oid(cell), source->source_id, method);
 
 	/* Rows that came or went with a child have no delta. */
@@ -339,10 +336,10 @@ void
 pgt_capture_follow_children(Oid root)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner();
-	List	   *sources = OidIsValid(root) ? list_make1(pgt_source_find(root)) : pgt_source_list();
-	ListCell   *cell;
+	List *sources = OidIsValid(root) ? list_make1(pgt_source_find(root)) : pgt_source_list();
+	ListCell *cell;
 
-	foreach(cell, sources)
+	foreach (cell, sources)
 	{
 		if (lfirst(cell) != NULL)
 			follow_children(lfirst(cell));

@@ -29,19 +29,19 @@
 
 typedef struct MapKey
 {
-	int64		source_id;
-	Oid			relid;
-	Oid			padding;		/* hashed with the rest */
+	int64 source_id;
+	Oid relid;
+	Oid padding; /* hashed with the rest */
 } MapKey;
 
 typedef struct MapEntry
 {
-	MapKey		key;
-	bool		valid;
-	bool		touched;		/* invalidated since it began to be read */
-	Oid			segments[PGT_SEGMENTS];
-	CaptureMap	map;
-	MemoryContext context;		/* of map.columns; NULL before the first use */
+	MapKey key;
+	bool valid;
+	bool touched; /* invalidated since it began to be read */
+	Oid segments[PGT_SEGMENTS];
+	CaptureMap map;
+	MemoryContext context; /* of map.columns; NULL before the first use */
 } MapEntry;
 
 static HTAB *maps = NULL;
@@ -53,14 +53,13 @@ static void
 invalidate_maps(Oid relid)
 {
 	HASH_SEQ_STATUS status;
-	MapEntry   *entry;
+	MapEntry *entry;
 
 	hash_seq_init(&status, maps);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
-		if (!OidIsValid(relid) || entry->key.relid == relid ||
-			entry->map.source_relid == relid || entry->segments[0] == relid ||
-			entry->segments[1] == relid)
+		if (!OidIsValid(relid) || entry->key.relid == relid || entry->map.source_relid == relid ||
+			entry->segments[0] == relid || entry->segments[1] == relid)
 		{
 			entry->valid = false;
 			entry->touched = true;
@@ -77,8 +76,8 @@ invalidate_sources(Oid relid)
 	hash_seq_init(&status, sources);
 	while ((source = hash_seq_search(&status)) != NULL)
 	{
-		bool		hit = !OidIsValid(relid) || source->relid == relid ||
-			source->segments[0] == relid || source->segments[1] == relid;
+		bool hit = !OidIsValid(relid) || source->relid == relid || source->segments[0] == relid ||
+				   source->segments[1] == relid;
 
 		for (int i = 0; !hit && i < source->nmembers; i++)
 			hit = source->members[i] == relid;
@@ -100,13 +99,12 @@ invalidate_relation(Datum arg, Oid relid)
 static void
 make_caches(void)
 {
-	HASHCTL		map_ctl = {.keysize = sizeof(MapKey),.entrysize = sizeof(MapEntry)};
-	HASHCTL		source_ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(CaptureSource)};
+	HASHCTL map_ctl = {.keysize = sizeof(MapKey), .entrysize = sizeof(MapEntry)};
+	HASHCTL source_ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(CaptureSource)};
 
 	StaticAssertStmt(PGT_SEGMENTS == 2, "invalidation looks at two segments");
 	maps = hash_create("pg_trickle capture maps", 64, &map_ctl, HASH_ELEM | HASH_BLOBS);
-	sources = hash_create("pg_trickle capture sources", 64, &source_ctl,
-						  HASH_ELEM | HASH_BLOBS);
+	sources = hash_create("pg_trickle capture sources", 64, &source_ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
 }
 
@@ -115,7 +113,7 @@ make_caches(void)
 AttrNumber
 pgt_capture_map_attribute(TupleDesc segment, AttrNumber source_attnum)
 {
-	char		name[NAMEDATALEN];
+	char name[NAMEDATALEN];
 
 	snprintf(name, sizeof(name), "c%d", source_attnum);
 	for (int i = BUFFER_FIXED; i < segment->natts; i++)
@@ -131,11 +129,11 @@ pgt_capture_map_attribute(TupleDesc segment, AttrNumber source_attnum)
 List *
 pgt_capture_find_parents(Oid relid)
 {
-	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
-	List	   *parents = NIL;
+	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+	List *parents = NIL;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(relid));
@@ -151,12 +149,12 @@ pgt_capture_find_parents(Oid relid)
 static bool
 is_member(Oid relid, Oid source_relid)
 {
-	List	   *parents = list_make1_oid(relid);
+	List *parents = list_make1_oid(relid);
 
 	/* Each relation once, so that several ways up cost nothing. */
 	for (int i = 0; i < list_length(parents); i++)
 	{
-		Oid			at = list_nth_oid(parents, i);
+		Oid at = list_nth_oid(parents, i);
 
 		if (at == source_relid)
 			return true;
@@ -183,14 +181,14 @@ static bool
 add_column(CaptureMap *map, Form_pg_attribute buffer_att, Relation source, Relation relation)
 {
 	CaptureColumn *column = &map->columns[map->ncolumns];
-	AttrNumber	attnum = (AttrNumber) atoi(NameStr(buffer_att->attname) + 1);
+	AttrNumber attnum = (AttrNumber) atoi(NameStr(buffer_att->attname) + 1);
 	Form_pg_attribute att;
 
 	if (attnum < 1 || attnum > RelationGetNumberOfAttributes(source))
 		return false;
 	att = TupleDescAttr(RelationGetDescr(source), attnum - 1);
 	if (att->attisdropped)
-		return true;			/* nobody can ask for it; stays NULL */
+		return true; /* nobody can ask for it; stays NULL */
 	column->source_attnum = attnum;
 	column->buffer_attnum = buffer_att->attnum;
 	column->attnum = attnum;
@@ -212,10 +210,10 @@ add_column(CaptureMap *map, Form_pg_attribute buffer_att, Relation source, Relat
 static void
 load_columns(CaptureMap *map, Oid relid)
 {
-	Relation	segment = table_open(map->segment, AccessShareLock);
-	Relation	source = table_open(map->source_relid, AccessShareLock);
-	Relation	relation = relid == map->source_relid ? source : table_open(relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(segment);
+	Relation segment = table_open(map->segment, AccessShareLock);
+	Relation source = table_open(map->source_relid, AccessShareLock);
+	Relation relation = relid == map->source_relid ? source : table_open(relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(segment);
 
 	map->columns = palloc0(sizeof(CaptureColumn) * Max(desc->natts, 1));
 	for (int i = BUFFER_FIXED; i < desc->natts; i++)
@@ -235,7 +233,7 @@ static void
 load_map(MapEntry *entry)
 {
 	MemoryContext old;
-	PgtSource  *source;
+	PgtSource *source;
 
 	if (entry->context == NULL)
 		entry->context = AllocSetContextCreate(CacheMemoryContext, "pg_trickle capture map",
@@ -266,9 +264,9 @@ load_map(MapEntry *entry)
 Relation
 pgt_capture_map_open(Oid relid, int64 source_id, const CaptureMap **map)
 {
-	MapKey		key = {.source_id = source_id,.relid = relid};
-	MapEntry   *entry;
-	bool		found;
+	MapKey key = {.source_id = source_id, .relid = relid};
+	MapEntry *entry;
+	bool found;
 
 	if (maps == NULL)
 		make_caches();
@@ -279,7 +277,7 @@ pgt_capture_map_open(Oid relid, int64 source_id, const CaptureMap **map)
 	}
 	for (;;)
 	{
-		Oid			segment;
+		Oid segment;
 
 		while (!entry->valid)
 			load_map(entry);
@@ -298,7 +296,7 @@ Relation
 pgt_capture_map_open_copy(Oid relid, int64 source_id, CaptureMap **map)
 {
 	const CaptureMap *cached;
-	Relation	segment = pgt_capture_map_open(relid, source_id, &cached);
+	Relation segment = pgt_capture_map_open(relid, source_id, &cached);
 	CaptureMap *copy = palloc(sizeof(CaptureMap));
 
 	*copy = *cached;
@@ -314,7 +312,7 @@ pgt_capture_map_open_copy(Oid relid, int64 source_id, CaptureMap **map)
 static void
 load_source(CaptureSource *cached, const PgtSource *source)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	cached->source_id = source->source_id;
 	cached->method = source->method;
@@ -324,7 +322,7 @@ load_source(CaptureSource *cached, const PgtSource *source)
 		pfree(cached->members);
 	cached->members = MemoryContextAlloc(CacheMemoryContext,
 										 sizeof(Oid) * Max(1, list_length(source->members)));
-	foreach(cell, source->members)
+	foreach (cell, source->members)
 		cached->members[cached->nmembers++] = lfirst_oid(cell);
 }
 
@@ -332,7 +330,7 @@ CaptureSource *
 pgt_capture_map_source(Oid relid)
 {
 	CaptureSource *cached;
-	bool		found;
+	bool found;
 
 	if (maps == NULL)
 		make_caches();
@@ -344,7 +342,7 @@ pgt_capture_map_source(Oid relid)
 	}
 	while (!cached->valid)
 	{
-		PgtSource  *source;
+		PgtSource *source;
 
 		cached->touched = false;
 		source = pgt_source_find(relid);

@@ -37,20 +37,20 @@
 /* What the consumers have seen. */
 typedef struct Seen
 {
-	int			count;
-	PgtFrontier *frontiers;		/* the valid ones */
-	uint64		xmin;			/* everything below is seen by all */
+	int count;
+	PgtFrontier *frontiers; /* the valid ones */
+	uint64 xmin;			/* everything below is seen by all */
 } Seen;
 
 static Seen
 read_frontiers(Oid relid)
 {
-	Seen		seen = {.xmin = PG_UINT64_MAX};
-	List	   *consumers = pgt_dependency_consumers(relid);
-	ListCell   *cell;
+	Seen seen = {.xmin = PG_UINT64_MAX};
+	List *consumers = pgt_dependency_consumers(relid);
+	ListCell *cell;
 
 	seen.frontiers = palloc(sizeof(PgtFrontier) * Max(list_length(consumers), 1));
-	foreach(cell, consumers)
+	foreach (cell, consumers)
 	{
 		PgtFrontierRow row;
 
@@ -81,8 +81,8 @@ static bool
 is_drained(Relation segment, const Seen *seen)
 {
 	SegmentScan scan;
-	HeapTuple	tuple;
-	bool		drained = true;
+	HeapTuple tuple;
+	bool drained = true;
 
 	pgt_capture_scan_begin(&scan, segment, 0, NULL, seen->xmin);
 	while (drained && (tuple = pgt_capture_scan_next(&scan)) != NULL)
@@ -94,7 +94,7 @@ is_drained(Relation segment, const Seen *seen)
 		/* The subtransaction may have rolled back alone. In progress before committed. */
 		writer = HeapTupleHeaderGetXmin(tuple->t_data);
 		drained = !TransactionIdIsCurrentTransactionId(writer) &&
-			!TransactionIdIsInProgress(writer) && !TransactionIdDidCommit(writer);
+				  !TransactionIdIsInProgress(writer) && !TransactionIdDidCommit(writer);
 	}
 	pgt_capture_scan_end(&scan);
 	return drained;
@@ -103,7 +103,7 @@ is_drained(Relation segment, const Seen *seen)
 static BlockNumber
 get_length(Oid relid)
 {
-	Relation	segment = table_open(relid, AccessShareLock);
+	Relation segment = table_open(relid, AccessShareLock);
 	BlockNumber nblocks = RelationGetNumberOfBlocks(segment);
 
 	table_close(segment, AccessShareLock);
@@ -114,9 +114,9 @@ get_length(Oid relid)
 static bool
 looks_drained(Oid source_relid, Oid relid)
 {
-	Seen		seen = read_frontiers(source_relid);
-	Relation	segment = table_open(relid, AccessShareLock);
-	bool		drained = is_drained(segment, &seen);
+	Seen seen = read_frontiers(source_relid);
+	Relation segment = table_open(relid, AccessShareLock);
+	bool drained = is_drained(segment, &seen);
 
 	table_close(segment, AccessShareLock);
 	return drained;
@@ -125,9 +125,9 @@ looks_drained(Oid source_relid, Oid relid)
 static bool
 try_empty(Oid source_relid, Oid relid)
 {
-	Seen		seen;
-	Relation	segment;
-	bool		drained;
+	Seen seen;
+	Relation segment;
+	bool drained;
 
 	if (!pgt_capture_lock_gate(source_relid, ExclusiveLock, false))
 		return false;
@@ -155,12 +155,12 @@ switch_segments(const CaptureSource *source, int active)
 int
 pgt_capture_prune(Oid relid)
 {
-	PgtSource  *row = pgt_source_find(relid);
+	PgtSource *row = pgt_source_find(relid);
 	CaptureSource *source = row == NULL ? NULL : pgt_capture_map_source(relid);
 	PgtSecurity saved;
-	int			active;
-	Oid			inactive;
-	int			emptied = 0;
+	int active;
+	Oid inactive;
+	int emptied = 0;
 
 	if (source == NULL || !OidIsValid(source->segments[0]) || !OidIsValid(source->segments[1]))
 		return 0;

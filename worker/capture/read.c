@@ -38,20 +38,20 @@
 #include "pgt_point.h"
 
 #define NOTES 32
-#define GATE_SUBID 0x7067		/* nobody else locks pg_class objects in this way */
+#define GATE_SUBID 0x7067 /* nobody else locks pg_class objects in this way */
 
 typedef struct Note
 {
-	BlockNumber nblocks;		/* blocks below nblocks - 1 ... */
-	uint64		next_xid;		/* ... are never written by this transaction or later ones */
+	BlockNumber nblocks; /* blocks below nblocks - 1 ... */
+	uint64 next_xid;	 /* ... are never written by this transaction or later ones */
 } Note;
 
 typedef struct SegmentNotes
 {
-	Oid			segment;		/* hash key */
-	Oid			file;			/* relfilenode: emptying a segment changes it */
-	int			count;
-	Note		notes[NOTES];	/* both numbers ascend */
+	Oid segment; /* hash key */
+	Oid file;	 /* relfilenode: emptying a segment changes it */
+	int count;
+	Note notes[NOTES]; /* both numbers ascend */
 } SegmentNotes;
 
 static HTAB *segment_notes = NULL;
@@ -61,7 +61,7 @@ static HTAB *segment_notes = NULL;
 bool
 pgt_capture_lock_gate(Oid source_relid, LOCKMODE lockmode, bool wait)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, source_relid, GATE_SUBID);
 	return LockAcquire(&tag, lockmode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
@@ -73,15 +73,14 @@ static SegmentNotes *
 get_notes(Relation segment)
 {
 	SegmentNotes *entry;
-	Oid			relid = RelationGetRelid(segment);
-	bool		found;
+	Oid relid = RelationGetRelid(segment);
+	bool found;
 
 	if (segment_notes == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(SegmentNotes)};
+		HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(SegmentNotes)};
 
-		segment_notes = hash_create("pg_trickle segment notes", 64, &ctl,
-									HASH_ELEM | HASH_BLOBS);
+		segment_notes = hash_create("pg_trickle segment notes", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
 	entry = hash_search(segment_notes, &relid, HASH_ENTER, &found);
 	if (!found || entry->file != segment->rd_rel->relfilenode)
@@ -96,7 +95,7 @@ get_notes(Relation segment)
 static void
 thin_out(SegmentNotes *entry)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	for (int i = 1; i < entry->count; i += 2)
 		entry->notes[kept++] = entry->notes[i];
@@ -107,7 +106,7 @@ static void
 take_note(Relation segment)
 {
 	SegmentNotes *entry = get_notes(segment);
-	Note		note;
+	Note note;
 
 	/* In this order: whoever looked at an earlier length has an id below next_xid. */
 	note.nblocks = RelationGetNumberOfBlocks(segment);
@@ -116,7 +115,7 @@ take_note(Relation segment)
 	note.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
 
 	if (entry->count > 0 && entry->notes[entry->count - 1].nblocks > note.nblocks)
-		entry->count = 0;		/* shortened by hand */
+		entry->count = 0; /* shortened by hand */
 	if (note.nblocks < 2 ||
 		(entry->count > 0 && entry->notes[entry->count - 1].nblocks == note.nblocks))
 		return;
@@ -147,21 +146,23 @@ find_start(Relation segment, uint64 xmin)
 static void
 check_not_in_statement(Oid relid)
 {
-	Relation	relation = table_open(relid, AccessShareLock);
-	bool		in_use;
+	Relation relation = table_open(relid, AccessShareLock);
+	bool in_use;
 
 	in_use = relation->rd_refcnt > 1;
 	table_close(relation, NoLock);
 	if (!in_use)
 		in_use = DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) > 0 &&
-			AfterTriggerPendingOnRel(relid);
+				 AfterTriggerPendingOnRel(relid);
 	if (in_use)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("cannot refresh while a statement of this session changes \"%s\"",
-						get_rel_name(relid)),
-				 errdetail("The statement's changes are captured when it ends."),
-				 errhint("Refresh after the statement, not from a trigger or function that it calls.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot refresh while a statement of this session changes \"%s\"",
+					get_rel_name(relid)),
+			 errdetail("The statement's changes are captured when it ends."),
+			 errhint(
+				 "Refresh after the statement, not from a trigger or function that it calls.")));
 }
 
 void
@@ -180,7 +181,7 @@ pgt_capture_mark(Oid relid)
 	(void) pgt_capture_lock_gate(relid, ShareLock, true);
 	for (int i = 0; i < PGT_SEGMENTS; i++)
 	{
-		Relation	segment;
+		Relation segment;
 
 		if (!OidIsValid(source->segments[i]))
 			continue;
@@ -197,19 +198,19 @@ typedef struct Reader
 {
 	const PgtFrontier *from;
 	const PgtFrontier *to;
-	uint64		from_xmin;
-	uint64		to_xmin;
-	uint64		last_xid;		/* whose answer is remembered, if last_known */
-	uint32		last_cmd;
-	bool		last_known;
-	bool		last_wanted;
+	uint64 from_xmin;
+	uint64 to_xmin;
+	uint64 last_xid; /* whose answer is remembered, if last_known */
+	uint32 last_cmd;
+	bool last_known;
+	bool last_wanted;
 	PgtChangeSet *changes;
-	MemoryContext row_context;	/* fetched toast; reset now and then */
-	Datum	   *values;			/* of a row of the change set */
-	bool	   *nulls;
-	AttrNumber *attributes;		/* in the segment, by column of the change set */
-	Datum	   *segment_values;
-	bool	   *segment_nulls;
+	MemoryContext row_context; /* fetched toast; reset now and then */
+	Datum *values;			   /* of a row of the change set */
+	bool *nulls;
+	AttrNumber *attributes; /* in the segment, by column of the change set */
+	Datum *segment_values;
+	bool *segment_nulls;
 } Reader;
 
 static bool
@@ -245,8 +246,8 @@ add_row(Reader *reader, TupleDesc segment, HeapTuple tuple, int weight)
 	reader->values[0] = Int32GetDatum(weight);
 	for (int i = 0; i < changes->ncolumns; i++)
 	{
-		int			at = reader->attributes[i] - 1;
-		Datum		value = reader->segment_values[at];
+		int at = reader->attributes[i] - 1;
+		Datum value = reader->segment_values[at];
 
 		reader->nulls[i + 1] = reader->segment_nulls[at];
 		if (!reader->segment_nulls[at] && TupleDescAttr(segment, at)->attlen == -1 &&
@@ -254,8 +255,8 @@ add_row(Reader *reader, TupleDesc segment, HeapTuple tuple, int weight)
 		{
 			MemoryContext old = MemoryContextSwitchTo(reader->row_context);
 
-			value = PointerGetDatum(detoast_external_attr((struct varlena *)
-														  DatumGetPointer(value)));
+			value = PointerGetDatum(
+				detoast_external_attr((struct varlena *) DatumGetPointer(value)));
 			MemoryContextSwitchTo(old);
 		}
 		reader->values[i + 1] = value;
@@ -274,12 +275,11 @@ find_attributes(Reader *reader, TupleDesc segment)
 	{
 		reader->attributes[i] = pgt_capture_map_attribute(segment, changes->attnums[i]);
 		if (reader->attributes[i] == InvalidAttrNumber)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("column \"%s\" of \"%s\" is not captured",
-							get_attname(changes->relid, changes->attnums[i], false),
-							get_rel_name(changes->relid)),
-					 errhint("Refresh the stream table with mode => 'FULL'.")));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("column \"%s\" of \"%s\" is not captured",
+								   get_attname(changes->relid, changes->attnums[i], false),
+								   get_rel_name(changes->relid)),
+							errhint("Refresh the stream table with mode => 'FULL'.")));
 	}
 	reader->segment_values = palloc(sizeof(Datum) * segment->natts);
 	reader->segment_nulls = palloc(sizeof(bool) * segment->natts);
@@ -288,17 +288,17 @@ find_attributes(Reader *reader, TupleDesc segment)
 static void
 read_segment(Reader *reader, Oid relid, Snapshot snapshot)
 {
-	Relation	segment = table_open(relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(segment);
+	Relation segment = table_open(relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(segment);
 	SegmentScan scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	find_attributes(reader, desc);
 	pgt_capture_scan_begin(&scan, segment, find_start(segment, reader->from_xmin), snapshot,
 						   reader->from_xmin);
 	while ((tuple = pgt_capture_scan_next(&scan)) != NULL)
 	{
-		int			weight;
+		int weight;
 
 		if (!is_wanted(reader, pgt_capture_tuple_xid(tuple), pgt_capture_tuple_cmd(tuple)))
 			continue;
@@ -319,14 +319,15 @@ read_segment(Reader *reader, Oid relid, Snapshot snapshot)
 static void
 choose_columns(PgtChangeSet *changes, Relation relation, Oid segment_relid, Bitmapset *columns)
 {
-	TupleDesc	desc = RelationGetDescr(relation);
-	Relation	segment = table_open(segment_relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+	Relation segment = table_open(segment_relid, AccessShareLock);
 
 	changes->attnums = palloc(sizeof(AttrNumber) * Max(desc->natts, 1));
 	for (AttrNumber attnum = 1; attnum <= desc->natts; attnum++)
 	{
-		bool		wanted = columns != NULL ? bms_is_member(attnum, columns) :
-			pgt_capture_map_attribute(RelationGetDescr(segment), attnum) != InvalidAttrNumber;
+		bool wanted = columns != NULL ? bms_is_member(attnum, columns)
+									  : pgt_capture_map_attribute(RelationGetDescr(segment),
+																  attnum) != InvalidAttrNumber;
 
 		if (wanted && !TupleDescAttr(desc, attnum - 1)->attisdropped)
 			changes->attnums[changes->ncolumns++] = attnum;
@@ -368,15 +369,14 @@ pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFrontier *from, const P
 	CaptureSource *source = pgt_capture_map_source(relid);
 	PgtChangeSet *changes = palloc0(sizeof(PgtChangeSet));
 	SnapshotData visible = *snapshot;
-	Oid			segments[PGT_SEGMENTS];
-	Relation	relation;
-	Reader		reader;
+	Oid segments[PGT_SEGMENTS];
+	Relation relation;
+	Reader reader;
 
 	if (source == NULL || !OidIsValid(source->segments[0]) || !OidIsValid(source->segments[1]))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("changes of \"%s\" are not captured", get_rel_name(relid)),
-				 errhint("Refresh the stream table with mode => 'FULL'.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("changes of \"%s\" are not captured", get_rel_name(relid)),
+						errhint("Refresh the stream table with mode => 'FULL'.")));
 	memcpy(segments, source->segments, sizeof(segments));
 	(void) pgt_capture_lock_gate(relid, ShareLock, true);
 
@@ -417,14 +417,14 @@ pgt_capture_buffer_size(Oid relid, int64 limit, int64 *rows, int64 *bytes)
 	*rows = *bytes = 0;
 	for (int i = 0; source != NULL && i < PGT_SEGMENTS; i++)
 	{
-		Relation	segment;
+		Relation segment;
 		SegmentScan scan;
 
 		if (!OidIsValid(source->segments[i]))
 			continue;
 		segment = table_open(source->segments[i], AccessShareLock);
-		*bytes += DatumGetInt64(DirectFunctionCall1(pg_total_relation_size,
-													ObjectIdGetDatum(source->segments[i])));
+		*bytes += DatumGetInt64(
+			DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(source->segments[i])));
 		pgt_capture_scan_begin(&scan, segment, 0, NULL, 0);
 		while ((limit < 0 || *rows < limit) && pgt_capture_scan_next(&scan) != NULL)
 			(*rows)++;

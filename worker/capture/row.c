@@ -48,7 +48,7 @@ PG_FUNCTION_INFO_V1(pgt_capture_truncate);
 void
 pgt_capture_append_begin(Appender *appender, Relation segment, const CaptureMap *map)
 {
-	int			natts = RelationGetDescr(segment)->natts;
+	int natts = RelationGetDescr(segment)->natts;
 
 	memset(appender, 0, sizeof(Appender));
 	appender->segment = segment;
@@ -90,8 +90,8 @@ get_free_slot(Appender *appender)
 	if (appender->slots == NULL)
 		appender->slots = palloc(sizeof(TupleTableSlot *) * BATCH_ROWS);
 	if (appender->nrows == appender->nslots)
-		appender->slots[appender->nslots++] =
-			MakeSingleTupleTableSlot(RelationGetDescr(appender->segment), &TTSOpsHeapTuple);
+		appender->slots[appender->nslots++] = MakeSingleTupleTableSlot(
+			RelationGetDescr(appender->segment), &TTSOpsHeapTuple);
 	return appender->slots[appender->nrows];
 }
 
@@ -99,12 +99,12 @@ void
 pgt_capture_append(Appender *appender, TupleTableSlot *slot, int weight)
 {
 	const CaptureMap *map = appender->map;
-	CommandId	cmd = GetCurrentCommandId(true);
+	CommandId cmd = GetCurrentCommandId(true);
 	TupleTableSlot *target;
-	Datum	   *values = appender->values;
-	bool	   *nulls = appender->nulls;
+	Datum *values = appender->values;
+	bool *nulls = appender->nulls;
 	MemoryContext old;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	/* The command in the row and that of the tuple itself are one. */
 	if (cmd != appender->cmd)
@@ -118,7 +118,7 @@ pgt_capture_append(Appender *appender, TupleTableSlot *slot, int weight)
 	for (int i = 0; i < map->ncolumns; i++)
 	{
 		const CaptureColumn *column = &map->columns[i];
-		int			at = column->buffer_attnum - 1;
+		int at = column->buffer_attnum - 1;
 
 		nulls[at] = slot == NULL || slot->tts_isnull[column->attnum - 1];
 		if (!nulls[at])
@@ -149,8 +149,8 @@ void
 pgt_capture_append_marker(Oid source_relid, int64 source_id)
 {
 	const CaptureMap *map;
-	Relation	segment = pgt_capture_map_open(source_relid, source_id, &map);
-	Appender	appender;
+	Relation segment = pgt_capture_map_open(source_relid, source_id, &map);
+	Appender appender;
 
 	if (segment == NULL)
 		return;
@@ -176,7 +176,7 @@ images_are_equal(const CaptureMap *map, TupleTableSlot *old, TupleTableSlot *new
 	for (int i = 0; i < map->ncolumns; i++)
 	{
 		const CaptureColumn *column = &map->columns[i];
-		int			at = column->attnum - 1;
+		int at = column->attnum - 1;
 
 		if (old->tts_isnull[at] != new->tts_isnull[at])
 			return false;
@@ -187,8 +187,7 @@ images_are_equal(const CaptureMap *map, TupleTableSlot *old, TupleTableSlot *new
 			if (old->tts_values[at] != new->tts_values[at])
 				return false;
 		}
-		else if (!datum_image_eq(old->tts_values[at], new->tts_values[at], false,
-								 column->length))
+		else if (!datum_image_eq(old->tts_values[at], new->tts_values[at], false, column->length))
 			return false;
 	}
 	return true;
@@ -227,8 +226,8 @@ static void
 append_updates(Appender *appender, Tuplestorestate *old_rows, Tuplestorestate *new_rows,
 			   TupleTableSlot *old, TupleTableSlot *new)
 {
-	bool		have_old;
-	bool		have_new;
+	bool have_old;
+	bool have_new;
 
 	rewind_rows(old_rows);
 	rewind_rows(new_rows);
@@ -254,10 +253,10 @@ append_updates(Appender *appender, Tuplestorestate *old_rows, Tuplestorestate *n
 static void
 capture_statement(TriggerData *trigger, Relation segment, const CaptureMap *map)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *other = NULL;
-	Appender	appender;
+	Appender appender;
 
 	if (map->unfit)
 	{
@@ -288,11 +287,12 @@ capture_statement(TriggerData *trigger, Relation segment, const CaptureMap *map)
 static void
 capture_row(TriggerData *trigger, Relation segment, const CaptureMap *map)
 {
-	bool		is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
+	bool is_update = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event);
 	TupleTableSlot *old = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? NULL : trigger->tg_trigslot;
-	TupleTableSlot *new = is_update ? trigger->tg_newslot :
-		TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigslot : NULL;
-	Appender	appender;
+	TupleTableSlot *new = is_update									   ? trigger->tg_newslot
+						  : TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigslot
+																	   : NULL;
+	Appender appender;
 
 	if (old != NULL)
 		fetch_columns(map, old);
@@ -347,14 +347,13 @@ is_empty(Tuplestorestate *rows)
 Datum
 pgt_capture_statement(PG_FUNCTION_ARGS)
 {
-	int64		source_id;
+	int64 source_id;
 	TriggerData *trigger = get_trigger(fcinfo, 0, &source_id);
 	const CaptureMap *map;
-	Relation	segment;
+	Relation segment;
 
 	/* In replica role the row trigger writes, whatever ALTER TABLE made of the two. */
-	if (in_replica_role() ||
-		(is_empty(trigger->tg_oldtable) && is_empty(trigger->tg_newtable)))
+	if (in_replica_role() || (is_empty(trigger->tg_oldtable) && is_empty(trigger->tg_newtable)))
 		PG_RETURN_POINTER(NULL);
 	segment = pgt_capture_map_open(RelationGetRelid(trigger->tg_relation), source_id, &map);
 	if (segment == NULL)
@@ -369,10 +368,10 @@ pgt_capture_statement(PG_FUNCTION_ARGS)
 Datum
 pgt_capture_row(PG_FUNCTION_ARGS)
 {
-	int64		source_id;
+	int64 source_id;
 	TriggerData *trigger = get_trigger(fcinfo, TRIGGER_EVENT_ROW, &source_id);
 	const CaptureMap *map;
-	Relation	segment;
+	Relation segment;
 
 	segment = pgt_capture_map_open(RelationGetRelid(trigger->tg_relation), source_id, &map);
 	if (segment == NULL)
@@ -387,11 +386,11 @@ pgt_capture_row(PG_FUNCTION_ARGS)
 Datum
 pgt_capture_truncate(PG_FUNCTION_ARGS)
 {
-	int64		source_id;
+	int64 source_id;
 	TriggerData *trigger = get_trigger(fcinfo, 0, &source_id);
 	const CaptureMap *map;
-	Relation	segment;
-	Appender	appender;
+	Relation segment;
+	Appender appender;
 
 	segment = pgt_capture_map_open(RelationGetRelid(trigger->tg_relation), source_id, &map);
 	if (segment == NULL)
@@ -406,7 +405,7 @@ pgt_capture_truncate(PG_FUNCTION_ARGS)
 
 struct PgtCaptureWriter
 {
-	Appender	appender;
+	Appender appender;
 	CaptureMap *map;
 };
 
@@ -415,7 +414,7 @@ pgt_capture_writer_begin(Relation relation)
 {
 	CaptureSource *source = pgt_capture_map_source(RelationGetRelid(relation));
 	PgtCaptureWriter *writer;
-	Relation	segment;
+	Relation segment;
 
 	if (source == NULL || source->method != PGT_CAPTURE_REFRESH)
 		return NULL;

@@ -16,8 +16,8 @@
 #include "capture_internal.h"
 
 void
-pgt_capture_scan_begin(SegmentScan *scan, Relation segment, BlockNumber start,
-					   Snapshot snapshot, uint64 skip_below)
+pgt_capture_scan_begin(SegmentScan *scan, Relation segment, BlockNumber start, Snapshot snapshot,
+					   uint64 skip_below)
 {
 	scan->segment = segment;
 	scan->snapshot = snapshot;
@@ -27,15 +27,16 @@ pgt_capture_scan_begin(SegmentScan *scan, Relation segment, BlockNumber start,
 	scan->buffer = InvalidBuffer;
 	scan->at = scan->noffsets = 0;
 	scan->tuple.t_tableOid = RelationGetRelid(segment);
-	scan->strategy = scan->nblocks > start && scan->nblocks - start > NBuffers / 4 ?
-		GetAccessStrategy(BAS_BULKREAD) : NULL;
+	scan->strategy = scan->nblocks > start && scan->nblocks - start > NBuffers / 4
+						 ? GetAccessStrategy(BAS_BULKREAD)
+						 : NULL;
 }
 
 /* Points scan->tuple at a line pointer's tuple; false if it holds none. */
 static bool
 set_tuple(SegmentScan *scan, Page page, OffsetNumber offset)
 {
-	ItemId		item = PageGetItemId(page, offset);
+	ItemId item = PageGetItemId(page, offset);
 
 	if (!ItemIdIsNormal(item))
 		return false;
@@ -48,7 +49,7 @@ set_tuple(SegmentScan *scan, Page page, OffsetNumber offset)
 static void
 read_page(SegmentScan *scan)
 {
-	Page		page;
+	Page page;
 	OffsetNumber last;
 
 	CHECK_FOR_INTERRUPTS();

@@ -33,7 +33,7 @@
 #include "pgt_sqltext.h"
 #include "pgt_wake.h"
 
-#define FUNCTION(name) \
+#define FUNCTION(name)                               \
 	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
 	PG_FUNCTION_INFO_V1(name)
 
@@ -53,9 +53,9 @@ FUNCTION(pgt_test_wake_collect);
 static Bitmapset *
 get_columns(ArrayType *array)
 {
-	Bitmapset  *columns = NULL;
-	Datum	   *values;
-	int			count;
+	Bitmapset *columns = NULL;
+	Datum *values;
+	int count;
 
 	deconstruct_array(array, INT2OID, 2, true, TYPALIGN_SHORT, &values, NULL, &count);
 	for (int i = 0; i < count; i++)
@@ -68,8 +68,7 @@ Datum
 pgt_test_capture_install(PG_FUNCTION_ARGS)
 {
 	LockRelationOid(PG_GETARG_OID(0), ShareRowExclusiveLock);
-	pgt_capture_install(PG_GETARG_OID(0), get_columns(PG_GETARG_ARRAYTYPE_P(1)),
-						PG_GETARG_BOOL(2));
+	pgt_capture_install(PG_GETARG_OID(0), get_columns(PG_GETARG_ARRAYTYPE_P(1)), PG_GETARG_BOOL(2));
 	PG_RETURN_VOID();
 }
 
@@ -117,8 +116,8 @@ pgt_test_capture_prune(PG_FUNCTION_ARGS)
 Datum
 pgt_test_capture_rows(PG_FUNCTION_ARGS)
 {
-	int64		rows;
-	int64		bytes;
+	int64 rows;
+	int64 bytes;
 
 	pgt_capture_buffer_size(PG_GETARG_OID(0), PG_GETARG_INT64(1), &rows, &bytes);
 	PG_RETURN_INT64(rows);
@@ -128,7 +127,7 @@ pgt_test_capture_rows(PG_FUNCTION_ARGS)
 Datum
 pgt_test_capture_write(PG_FUNCTION_ARGS)
 {
-	Relation	relation = table_open(PG_GETARG_OID(0), RowExclusiveLock);
+	Relation relation = table_open(PG_GETARG_OID(0), RowExclusiveLock);
 	PgtCaptureWriter *writer = pgt_capture_writer_begin(relation);
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
 	TableScanDesc scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
@@ -184,9 +183,9 @@ pgt_test_wake_collect(PG_FUNCTION_ARGS)
 static char *
 make_image(TupleTableSlot *slot)
 {
-	TupleDesc	desc = slot->tts_tupleDescriptor;
-	TupleDesc	rest = CreateTemplateTupleDesc(desc->natts - 1);
-	HeapTuple	tuple;
+	TupleDesc desc = slot->tts_tupleDescriptor;
+	TupleDesc rest = CreateTemplateTupleDesc(desc->natts - 1);
+	HeapTuple tuple;
 
 	slot_getallattrs(slot);
 	for (int i = 1; i < desc->natts; i++)
@@ -200,8 +199,8 @@ make_image(TupleTableSlot *slot)
 static void
 return_row(ReturnSetInfo *result, int weight, const char *image)
 {
-	Datum		values[] = {Int32GetDatum(weight), CStringGetTextDatum(image)};
-	bool		nulls[] = {false, false};
+	Datum values[] = {Int32GetDatum(weight), CStringGetTextDatum(image)};
+	bool nulls[] = {false, false};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -214,8 +213,8 @@ return_rows(ReturnSetInfo *result, Tuplestorestate *rows, TupleDesc desc)
 	tuplestore_rescan(rows);
 	while (tuplestore_gettupleslot(rows, true, false, slot))
 	{
-		bool		isnull;
-		int			weight = DatumGetInt32(slot_getattr(slot, 1, &isnull));
+		bool isnull;
+		int weight = DatumGetInt32(slot_getattr(slot, 1, &isnull));
 
 		return_row(result, weight, make_image(slot));
 	}
@@ -227,10 +226,10 @@ static void
 return_all(ReturnSetInfo *result, Oid relid, Snapshot snapshot, Bitmapset *columns)
 {
 	StringInfoData sql;
-	PgtPlan    *plan;
+	PgtPlan *plan;
 	Tuplestorestate *rows = tuplestore_begin_heap(true, false, work_mem);
 	DestReceiver *dest = CreateTuplestoreDestReceiver();
-	int			attnum = -1;
+	int attnum = -1;
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT 1");
@@ -253,13 +252,13 @@ Datum
 pgt_test_capture_read(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Oid			relid = PG_GETARG_OID(0);
-	int64		pgt_id = PG_GETARG_INT64(1);
-	Bitmapset  *columns = get_columns(PG_GETARG_ARRAYTYPE_P(2));
+	Oid relid = PG_GETARG_OID(0);
+	int64 pgt_id = PG_GETARG_INT64(1);
+	Bitmapset *columns = get_columns(PG_GETARG_ARRAYTYPE_P(2));
 	PgtFrontierUpdate update = {.mode = "DIFFERENTIAL"};
 	PgtFrontierRow row;
 	PgtChangeSet *changes = NULL;
-	Snapshot	snapshot;
+	Snapshot snapshot;
 	const char *broken;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -290,4 +289,4 @@ pgt_test_capture_read(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-#endif							/* PGT_TEST_POINTS */
+#endif /* PGT_TEST_POINTS */

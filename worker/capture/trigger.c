@@ -37,12 +37,12 @@
 typedef struct TriggerKind
 {
 	const char *function;
-	const char *suffix;			/* of the name */
-	bool		row;
-	int16		events;
+	const char *suffix; /* of the name */
+	bool row;
+	int16 events;
 	const char *old_table;
 	const char *new_table;
-	char		enabled;		/* pg_trigger.tgenabled as it should be */
+	char enabled; /* pg_trigger.tgenabled as it should be */
 	PgtCaptureMethod method;
 } TriggerKind;
 
@@ -50,25 +50,24 @@ typedef struct TriggerKind
 
 static const TriggerKind kinds[] = {
 	{"capture_statement", "insert", false, TRIGGER_TYPE_INSERT, NULL, "new_rows",
-	TRIGGER_FIRES_ON_ORIGIN, PGT_CAPTURE_STATEMENT},
+	 TRIGGER_FIRES_ON_ORIGIN, PGT_CAPTURE_STATEMENT},
 	{"capture_statement", "update", false, TRIGGER_TYPE_UPDATE, "old_rows", "new_rows",
-	TRIGGER_FIRES_ON_ORIGIN, PGT_CAPTURE_STATEMENT},
+	 TRIGGER_FIRES_ON_ORIGIN, PGT_CAPTURE_STATEMENT},
 	{"capture_statement", "delete", false, TRIGGER_TYPE_DELETE, "old_rows", NULL,
-	TRIGGER_FIRES_ON_ORIGIN, PGT_CAPTURE_STATEMENT},
-	{"capture_truncate", "truncate", false, TRIGGER_TYPE_TRUNCATE, NULL, NULL,
-	TRIGGER_FIRES_ALWAYS, PGT_CAPTURE_STATEMENT},
-	{"capture_row", "replica", true, ROW_EVENTS, NULL, NULL,
-	TRIGGER_FIRES_ON_REPLICA, PGT_CAPTURE_STATEMENT},
-	{"capture_row", "row", true, ROW_EVENTS, NULL, NULL,
-	TRIGGER_FIRES_ALWAYS, PGT_CAPTURE_ROW},
-	{"capture_truncate", "truncate", false, TRIGGER_TYPE_TRUNCATE, NULL, NULL,
-	TRIGGER_FIRES_ALWAYS, PGT_CAPTURE_ROW},
+	 TRIGGER_FIRES_ON_ORIGIN, PGT_CAPTURE_STATEMENT},
+	{"capture_truncate", "truncate", false, TRIGGER_TYPE_TRUNCATE, NULL, NULL, TRIGGER_FIRES_ALWAYS,
+	 PGT_CAPTURE_STATEMENT},
+	{"capture_row", "replica", true, ROW_EVENTS, NULL, NULL, TRIGGER_FIRES_ON_REPLICA,
+	 PGT_CAPTURE_STATEMENT},
+	{"capture_row", "row", true, ROW_EVENTS, NULL, NULL, TRIGGER_FIRES_ALWAYS, PGT_CAPTURE_ROW},
+	{"capture_truncate", "truncate", false, TRIGGER_TYPE_TRUNCATE, NULL, NULL, TRIGGER_FIRES_ALWAYS,
+	 PGT_CAPTURE_ROW},
 };
 
 List *
 pgt_capture_find_tree(Oid relid, LOCKMODE lockmode)
 {
-	List	   *tree = find_all_inheritors(relid, lockmode, NULL);
+	List *tree = find_all_inheritors(relid, lockmode, NULL);
 
 	list_sort(tree, list_oid_cmp);
 	return tree;
@@ -82,11 +81,11 @@ pgt_capture_find_tree(Oid relid, LOCKMODE lockmode)
 PgtCaptureMethod
 pgt_capture_find_method(List *tree)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, tree)
+	foreach (cell, tree)
 	{
-		List	   *parents = pgt_capture_find_parents(lfirst_oid(cell));
+		List *parents = pgt_capture_find_parents(lfirst_oid(cell));
 
 		if (list_difference_oid(parents, tree) != NIL)
 			return PGT_CAPTURE_ROW;
@@ -97,7 +96,7 @@ pgt_capture_find_method(List *tree)
 static Oid
 find_function(const char *name)
 {
-	List	   *qualified = list_make2(makeString(pstrdup(PGT_SCHEMA)), makeString(pstrdup(name)));
+	List *qualified = list_make2(makeString(pstrdup(PGT_SCHEMA)), makeString(pstrdup(name)));
 
 	return LookupFuncName(qualified, 0, NULL, false);
 }
@@ -119,7 +118,7 @@ is_of_source(const Trigger *trigger, const char *source_id)
 static bool
 is_of_kind(const Trigger *trigger, const TriggerKind *kind)
 {
-	int16		type = kind->events | (kind->row ? TRIGGER_TYPE_ROW : 0);
+	int16 type = kind->events | (kind->row ? TRIGGER_TYPE_ROW : 0);
 
 	return trigger->tgtype == type && trigger->tgfoid == find_function(kind->function);
 }
@@ -143,10 +142,10 @@ find_trigger(Relation relation, const TriggerKind *kind, const char *source_id)
 static List *
 list_triggers(Relation relation, const char *source_id)
 {
-	List	   *oids = NIL;
+	List *oids = NIL;
 	TriggerDesc *desc = relation->trigdesc;
-	Oid			functions[] = {find_function("capture_statement"), find_function("capture_row"),
-	find_function("capture_truncate")};
+	Oid functions[] = {find_function("capture_statement"), find_function("capture_row"),
+					   find_function("capture_truncate")};
 
 	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
 	{
@@ -163,10 +162,10 @@ list_triggers(Relation relation, const char *source_id)
 const char *
 pgt_capture_check_triggers(Oid member, int64 source_id, PgtCaptureMethod method)
 {
-	Relation	relation = table_open(member, AccessShareLock);
-	char	   *id = psprintf(INT64_FORMAT, source_id);
+	Relation relation = table_open(member, AccessShareLock);
+	char *id = psprintf(INT64_FORMAT, source_id);
 	const char *reason = NULL;
-	int			wanted = 0;
+	int wanted = 0;
 
 	for (int i = 0; i < lengthof(kinds) && reason == NULL; i++)
 	{
@@ -193,7 +192,7 @@ pgt_capture_check_triggers(Oid member, int64 source_id, PgtCaptureMethod method)
 static List *
 make_transitions(const TriggerKind *kind)
 {
-	List	   *transitions = NIL;
+	List *transitions = NIL;
 
 	for (int is_new = 0; is_new < 2; is_new++)
 	{
@@ -215,7 +214,7 @@ static void
 create_trigger(Relation relation, const TriggerKind *kind, int64 source_id)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
-	Oid			function = find_function(kind->function);
+	Oid function = find_function(kind->function);
 	ObjectAddress trigger;
 
 	stmt->trigname = psprintf("pgt_capture_" INT64_FORMAT "_%s", source_id, kind->suffix);
@@ -228,9 +227,9 @@ create_trigger(Relation relation, const TriggerKind *kind, int64 source_id)
 	stmt->timing = TRIGGER_TYPE_AFTER;
 	stmt->events = kind->events;
 	stmt->transitionRels = make_transitions(kind);
-	trigger = CreateTriggerFiringOn(stmt, NULL, RelationGetRelid(relation), InvalidOid,
-									InvalidOid, InvalidOid, function, InvalidOid, NULL,
-									true, false, kind->enabled);
+	trigger = CreateTriggerFiringOn(stmt, NULL, RelationGetRelid(relation), InvalidOid, InvalidOid,
+									InvalidOid, function, InvalidOid, NULL, true, false,
+									kind->enabled);
 
 	/* DROP EXTENSION takes the triggers along without asking for CASCADE. */
 	deleteDependencyRecordsForSpecific(TriggerRelationId, trigger.objectId, DEPENDENCY_NORMAL,
@@ -245,10 +244,10 @@ create_trigger(Relation relation, const TriggerKind *kind, int64 source_id)
 void
 pgt_capture_drop_triggers(Oid member, int64 source_id)
 {
-	char		relkind = get_rel_relkind(member);
-	Relation	relation;
-	List	   *oids;
-	ListCell   *cell;
+	char relkind = get_rel_relkind(member);
+	Relation relation;
+	List *oids;
+	ListCell *cell;
 
 	/* After a restore the number may be that of anything. */
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
@@ -259,7 +258,7 @@ pgt_capture_drop_triggers(Oid member, int64 source_id)
 	oids = list_triggers(relation, psprintf(INT64_FORMAT, source_id));
 	/* Closed before: a trigger is not dropped while its table is open. */
 	table_close(relation, NoLock);
-	foreach(cell, oids)
+	foreach (cell, oids)
 	{
 		ObjectAddress trigger = {TriggerRelationId, lfirst_oid(cell), 0};
 
@@ -272,8 +271,8 @@ pgt_capture_drop_triggers(Oid member, int64 source_id)
 bool
 pgt_capture_create_triggers(Oid member, int64 source_id, PgtCaptureMethod method)
 {
-	Relation	relation;
-	bool		has_some;
+	Relation relation;
+	bool has_some;
 
 	if (pgt_capture_check_triggers(member, source_id, method) == NULL)
 		return false;

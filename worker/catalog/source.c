@@ -56,9 +56,9 @@ parse_method(const char *name)
 static List *
 parse_members(ArrayType *array)
 {
-	List	   *members = NIL;
-	Datum	   *oids;
-	int			count;
+	List *members = NIL;
+	Datum *oids;
+	int count;
 
 	deconstruct_array(array, OIDOID, sizeof(Oid), true, TYPALIGN_INT, &oids, NULL, &count);
 	for (int i = 0; i < count; i++)
@@ -69,11 +69,11 @@ parse_members(ArrayType *array)
 static bool
 visit_row(Relation relation, HeapTuple tuple, void *arg)
 {
-	List	  **list = arg;
-	PgtSource  *source = palloc0(sizeof(PgtSource));
-	Oid			schema = get_namespace_oid(PGT_CHANGES_SCHEMA, true);
-	bool		isnull;
-	Datum		members = heap_getattr(tuple, COLUMN_MEMBERS, RelationGetDescr(relation), &isnull);
+	List **list = arg;
+	PgtSource *source = palloc0(sizeof(PgtSource));
+	Oid schema = get_namespace_oid(PGT_CHANGES_SCHEMA, true);
+	bool isnull;
+	Datum members = heap_getattr(tuple, COLUMN_MEMBERS, RelationGetDescr(relation), &isnull);
 
 	source->source_id = pgt_catalog_int64(relation, tuple, COLUMN_SOURCE_ID);
 	source->relid = pgt_catalog_oid(relation, tuple, COLUMN_SOURCE_RELID);
@@ -93,8 +93,8 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 static List *
 list_rows(const char *index, AttrNumber column, Oid eq, Datum key)
 {
-	Relation	relation = pgt_catalog_open("pgt_sources", AccessShareLock);
-	List	   *list = NIL;
+	Relation relation = pgt_catalog_open("pgt_sources", AccessShareLock);
+	List *list = NIL;
 
 	if (relation == NULL)
 		return NIL;
@@ -106,8 +106,8 @@ list_rows(const char *index, AttrNumber column, Oid eq, Datum key)
 PgtSource *
 pgt_source_find(Oid relid)
 {
-	List	   *found = list_rows("pgt_sources_source_relid_key", COLUMN_SOURCE_RELID, F_OIDEQ,
-								 ObjectIdGetDatum(relid));
+	List *found = list_rows("pgt_sources_source_relid_key", COLUMN_SOURCE_RELID, F_OIDEQ,
+							ObjectIdGetDatum(relid));
 
 	return found == NIL ? NULL : linitial(found);
 }
@@ -115,8 +115,8 @@ pgt_source_find(Oid relid)
 PgtSource *
 pgt_source_find_id(int64 source_id)
 {
-	List	   *found = list_rows("pgt_sources_pkey", COLUMN_SOURCE_ID, F_INT8EQ,
-								 Int64GetDatum(source_id));
+	List *found = list_rows("pgt_sources_pkey", COLUMN_SOURCE_ID, F_INT8EQ,
+							Int64GetDatum(source_id));
 
 	return found == NIL ? NULL : linitial(found);
 }
@@ -130,11 +130,12 @@ pgt_source_list(void)
 PgtSource *
 pgt_source_create(Oid relid, PgtCaptureMethod method)
 {
-	Oid			types[] = {OIDOID, TEXTOID};
-	Datum		values[] = {ObjectIdGetDatum(relid), CStringGetTextDatum(method_names[method])};
+	Oid types[] = {OIDOID, TEXTOID};
+	Datum values[] = {ObjectIdGetDatum(relid), CStringGetTextDatum(method_names[method])};
 
 	(void) pgt_spi_query("INSERT INTO pgtrickle.pgt_sources (source_relid, method) "
-						 "VALUES ($1::pg_catalog.regclass, $2)", 2, types, values, NULL);
+						 "VALUES ($1::pg_catalog.regclass, $2)",
+						 2, types, values, NULL);
 	CommandCounterIncrement();
 	return pgt_source_find(relid);
 }
@@ -142,37 +143,39 @@ pgt_source_create(Oid relid, PgtCaptureMethod method)
 void
 pgt_source_delete(int64 source_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(source_id)};
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(source_id)};
 
-	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_sources WHERE source_id = $1",
-						 1, types, values, NULL);
+	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_sources WHERE source_id = $1", 1, types, values,
+						 NULL);
 }
 
 void
 pgt_source_set_segment(int64 source_id, int segment)
 {
-	Oid			types[] = {INT8OID, INT4OID};
-	Datum		values[] = {Int64GetDatum(source_id), Int32GetDatum(segment)};
+	Oid types[] = {INT8OID, INT4OID};
+	Datum values[] = {Int64GetDatum(source_id), Int32GetDatum(segment)};
 
 	(void) pgt_spi_query("UPDATE pgtrickle.pgt_sources SET active_segment = $2 "
-						 "WHERE source_id = $1", 2, types, values, NULL);
+						 "WHERE source_id = $1",
+						 2, types, values, NULL);
 }
 
 void
 pgt_source_set_members(int64 source_id, PgtCaptureMethod method, List *members)
 {
-	Oid			types[] = {INT8OID, TEXTOID, OIDARRAYOID};
-	Datum	   *oids = palloc(sizeof(Datum) * Max(list_length(members), 1));
-	Datum		values[3];
-	ListCell   *cell;
+	Oid types[] = {INT8OID, TEXTOID, OIDARRAYOID};
+	Datum *oids = palloc(sizeof(Datum) * Max(list_length(members), 1));
+	Datum values[3];
+	ListCell *cell;
 
-	foreach(cell, members)
+	foreach (cell, members)
 		oids[foreach_current_index(cell)] = ObjectIdGetDatum(lfirst_oid(cell));
 	values[0] = Int64GetDatum(source_id);
 	values[1] = CStringGetTextDatum(method_names[method]);
-	values[2] = PointerGetDatum(construct_array(oids, list_length(members), OIDOID, sizeof(Oid),
-												true, TYPALIGN_INT));
+	values[2] = PointerGetDatum(
+		construct_array(oids, list_length(members), OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 	(void) pgt_spi_query("UPDATE pgtrickle.pgt_sources SET method = $2, members = $3 "
-						 "WHERE source_id = $1", 3, types, values, NULL);
+						 "WHERE source_id = $1",
+						 3, types, values, NULL);
 }
