@@ -112,8 +112,12 @@ bool
 pgt_differential_run(Refresh *refresh, const char **misfit)
 {
 	int last = list_length(refresh->definition->stages) - 1;
+	TimestampTz start = pgt_clock_now();
 	ListCell *lc;
 
+	foreach (lc, refresh->changes)
+		pgt_consolidate(lfirst(lc));
+	refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
 	foreach (lc, refresh->definition->stages)
 	{
 		const PgtStage *stage = lfirst(lc);

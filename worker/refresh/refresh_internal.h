@@ -163,6 +163,11 @@ extern bool pgt_apply_signed(Apply *apply, PgtDeltaRows *rows);
 extern void pgt_apply_replace_key(Apply *apply, Datum *values, bool *isnull, TupleTableSlot *row);
 extern int64 pgt_apply_weight(TupleTableSlot *slot);
 
+/* ---- consolidate.c ---- */
+
+/* Rows that cancel are taken out; copies become one row with a larger weight. */
+extern void pgt_consolidate(PgtChangeSet *changes);
+
 /* ---- one refresh ---- */
 
 typedef struct Refresh

@@ -146,6 +146,14 @@ SELECT pgtrickle.create_stream_table('sj', 'SELECT a.id, b.id AS bid FROM l a JO
 UPDATE l SET k = k % 3; DELETE FROM l WHERE id = 5; INSERT INTO l VALUES (50, 1, 'x'), (51, 1, 'y');
 SELECT * FROM check_st('sj'); SELECT last_action('sj');
 
+-- A row that comes and goes between two refreshes is never evaluated.
+CREATE TABLE dz (id int PRIMARY KEY, d int);
+SELECT pgtrickle.create_stream_table('div', 'SELECT id, 10 / d AS q FROM dz');
+INSERT INTO dz VALUES (1, 0), (2, 5), (3, 1); DELETE FROM dz WHERE d = 0; UPDATE dz SET d = 0 WHERE id = 3; UPDATE dz SET d = 2 WHERE id = 3;
+SELECT * FROM check_st('div'); SELECT last_action('div');
+INSERT INTO dz VALUES (4, 0); DELETE FROM dz WHERE id = 4;
+SELECT * FROM check_st('div'); SELECT last_action('div');
+
 -- Every kind of write.
 CREATE TABLE p (id int, part int, t text, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
 CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
