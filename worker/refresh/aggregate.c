@@ -34,7 +34,6 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "pgt_clock.h"
 #include "pgt_compat.h"
 
 #include "refresh_internal.h"
@@ -456,8 +455,8 @@ store_group(Folding *folding, KeyEntry *entry)
 	int nkeys = folding->stage->nkeys;
 	int column = nkeys;
 
-	if (group->stored && !pgt_apply_fetch(apply, &group->tid))
-		elog(ERROR, "a row of \"%s\" has gone", apply->purpose);
+	if (group->stored)
+		pgt_apply_point_at(apply, &group->tid);
 	if (group->n == 0 && folding->stage->identity != PGT_IDENTITY_SINGLE)
 	{
 		if (group->stored)
@@ -647,13 +646,9 @@ keys_to_rebuild(Folding *folding)
 }
 
 static void
-fold(Folding *folding, Refresh *refresh, int index, PgtDeltaInput *input)
+fold(Folding *folding, Refresh *refresh, int index, PgtDeltaInput *input, PgtDeltaRows *rows)
 {
-	TimestampTz start = pgt_clock_now();
-	PgtDeltaRows *rows = pgt_delta_inputs(refresh->delta, index, input);
 	PgtDeltaRows *keys;
-
-	refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
 
 	fold_rows(folding, rows, true, false);
 	fold_rows(folding, rows, false, false);
@@ -721,17 +716,17 @@ end_folding(Folding *folding)
 	MemoryContextDelete(folding->state_context);
 }
 
-/* Refreshes a stage with technique AGGREGATE. False if the delta does not fit. */
+/* Folds the input rows of a stage's delta into its states. False if they do not fit. */
 bool
 pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
-				  Apply *apply)
+				  PgtDeltaRows *rows, Apply *apply)
 {
 	Folding folding;
 	bool fits;
 
 	begin_folding(&folding, stage, refresh->row.epoch, apply);
 	folding.groups = pgt_keymap_make(folding.state->info->nkeys, folding.state->info->keys);
-	fold(&folding, refresh, index, input);
+	fold(&folding, refresh, index, input, rows);
 	fits = write_groups(&folding);
 	pgt_keymap_free(folding.groups);
 	end_folding(&folding);
@@ -776,14 +771,12 @@ delete_states(Apply *state)
 }
 
 /*
- * Computes and stores every state under the next epoch; the rows of the stage
+ * Stores every state (pgt_delta_states) under the next epoch; the rows of the stage
  * that follow from them are the result.
  */
 PgtDeltaRows *
-pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
-				   Apply *apply)
+pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, PgtDeltaRows *states, Apply *apply)
 {
-	PgtDeltaRows *states = pgt_delta_states(refresh->delta, index, input);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(states->desc, &TTSOpsMinimalTuple);
 	PgtDeltaRows *result = palloc0(sizeof(PgtDeltaRows));
 	StatedGroup *group = palloc0(offsetof(StatedGroup, states) +

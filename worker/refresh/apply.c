@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/snapmgr.h"
@@ -65,7 +66,7 @@ pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state)
 	open_result(apply);
 	if (OidIsValid(apply->info->index_relid))
 	{
-		int nkeys = Max(apply->info->nkeys, 1);
+		int nkeys = apply->info->by_hash ? 1 : Max(apply->info->nkeys, 1);
 
 		apply->index = index_open(apply->info->index_relid, RowExclusiveLock);
 		apply->scankeys = palloc(sizeof(ScanKeyData) * nkeys);
@@ -102,12 +103,47 @@ pgt_apply_find_first(Apply *apply)
 	return found;
 }
 
+static bool
+has_key(Apply *apply, Datum *values, bool *isnull)
+{
+	for (int i = 0; i < apply->info->nkeys; i++)
+	{
+		KeyColumn *column = &apply->info->keys[i];
+		bool old_isnull;
+		Datum old = slot_getattr(apply->old, column->attnum, &old_isnull);
+
+		if (old_isnull != isnull[i])
+			return false;
+		if (!old_isnull &&
+			!DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, old, values[i])))
+			return false;
+	}
+	return true;
+}
+
+static bool
+find_by_hash(Apply *apply, Datum *values, bool *isnull)
+{
+	HeapTuple key = heap_form_tuple(apply->info->key_desc, values, isnull);
+
+	apply->scankeys[0].sk_argument = FunctionCall2Coll(&apply->info->key_hash, InvalidOid,
+													   HeapTupleGetDatum(key), Int64GetDatum(0));
+	heap_freetuple(key);
+	index_rescan(apply->scan, apply->scankeys, 1, NULL, 0);
+	while (index_getnext_slot(apply->scan, ForwardScanDirection, apply->old))
+		if (has_key(apply, values, isnull))
+			return true;
+	return false;
+}
+
 bool
 pgt_apply_find(Apply *apply, Datum *values, bool *isnull)
 {
 	if (apply->info->identity == PGT_IDENTITY_SINGLE)
 		return pgt_apply_find_first(apply);
 	require_index(apply);
+	if (apply->info->by_hash)
+		return find_by_hash(apply, values, isnull);
 	for (int i = 0; i < apply->info->nkeys; i++)
 	{
 		ScanKey key = &apply->scankeys[i];
@@ -144,6 +180,14 @@ bool
 pgt_apply_fetch(Apply *apply, ItemPointer tid)
 {
 	return table_tuple_fetch_row_version(apply->relation, tid, SnapshotAny, apply->old);
+}
+
+/* The row at tid is only updated or deleted, nobody looks at its old values. */
+void
+pgt_apply_point_at(Apply *apply, ItemPointer tid)
+{
+	ExecClearTuple(apply->old);
+	apply->old->tts_tid = *tid;
 }
 
 bool

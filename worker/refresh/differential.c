@@ -28,52 +28,67 @@ inputs_changed(const Refresh *refresh, const PgtStage *stage)
 	return false;
 }
 
-/* Result of an AKR stage: the rows of its touched keys. False: nothing was touched. */
-static bool
-recompute(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
-		  PgtDeltaRows **keys, PgtDeltaRows **rows)
+/* What a stage's statements gave. */
+typedef struct StageDelta
+{
+	PgtDeltaRows *keys; /* AKR, unless the stage is a single row */
+	PgtDeltaRows *rows; /* NULL: no key was touched */
+} StageDelta;
+
+static void
+compute_keys(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
+			 StageDelta *delta)
 {
 	/* The states do not follow: later aggregation must not trust them. */
 	refresh->stale_states = refresh->stale_states || OidIsValid(stage->state_relid);
-	*keys = NULL;
 	if (stage->identity == PGT_IDENTITY_SINGLE)
 	{
-		*rows = pgt_delta_all(refresh->delta, index, input);
-		return true;
+		delta->rows = pgt_delta_all(refresh->delta, index, input);
+		return;
 	}
-	*keys = pgt_delta_keys(refresh->delta, index, input);
-	if ((*keys)->nrows == 0)
-		return false;
-	*rows = pgt_delta_rows_of_keys(refresh->delta, index, input, *keys);
-	return true;
+	delta->keys = pgt_delta_keys(refresh->delta, index, input);
+	if (delta->keys->nrows == 0)
+		return;
+	delta->rows = pgt_delta_rows_of_keys(refresh->delta, index, input, delta->keys);
+	pgt_storage_fit_rows(stage, delta->rows, 0);
 }
 
-/* Computes and applies the stage's delta, each technique in its own way. False: a misfit. */
-static bool
-run_technique(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
-			  Apply *apply)
+/* Everything is computed before anything of the stage is written. */
+static void
+compute_delta(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
+			  StageDelta *delta)
 {
-	TimestampTz start = pgt_clock_now();
-	PgtDeltaRows *keys;
-	PgtDeltaRows *rows;
-	bool touched = true;
-
 	switch (stage->technique)
 	{
 		case PGT_TECHNIQUE_AGGREGATE:
-			return pgt_aggregate_run(refresh, stage, index, input, apply);
+			delta->rows = pgt_delta_inputs(refresh->delta, index, input);
+			pgt_storage_fit_keys(stage, delta->rows, 1);
+			break;
 		case PGT_TECHNIQUE_LINEAR:
-			rows = pgt_delta_signed(refresh->delta, index, input);
-			refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
-			return pgt_apply_signed(apply, rows);
+			delta->rows = pgt_delta_signed(refresh->delta, index, input);
+			pgt_storage_fit_rows(stage, delta->rows, 1);
+			break;
 		case PGT_TECHNIQUE_AKR:
-			touched = recompute(refresh, stage, index, input, &keys, &rows);
-			refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
-			return !touched || pgt_apply_replace(apply, keys, rows);
+			compute_keys(refresh, stage, index, input, delta);
+			break;
 		default:
 			elog(ERROR, "stage %d cannot be refreshed incrementally", stage->number);
 	}
-	return false;
+}
+
+static bool
+apply_delta(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
+			StageDelta *delta, Apply *apply)
+{
+	switch (stage->technique)
+	{
+		case PGT_TECHNIQUE_AGGREGATE:
+			return pgt_aggregate_run(refresh, stage, index, input, delta->rows, apply);
+		case PGT_TECHNIQUE_LINEAR:
+			return pgt_apply_signed(apply, delta->rows);
+		default:
+			return pgt_apply_replace(apply, delta->keys, delta->rows);
+	}
 }
 
 static bool
@@ -81,10 +96,18 @@ run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const c
 {
 	PgtDeltaInput input = {refresh->snapshot, refresh->changes};
 	TimestampTz start = pgt_clock_now();
-	double delta_before = refresh->delta_ms;
-	Apply *apply = pgt_apply_begin(stage->relid, stage, false);
+	TimestampTz middle;
+	StageDelta delta = {NULL, NULL};
+	Apply *apply;
 	bool fits;
 
+	compute_delta(refresh, stage, index, &input, &delta);
+	middle = pgt_clock_now();
+	refresh->delta_ms += pgt_clock_ms_between(start, middle);
+	PGT_POINT("refresh-before-apply");
+	if (delta.rows == NULL)
+		return true;
+	apply = pgt_apply_begin(stage->relid, stage, false);
 	if (last)
 	{
 		apply->before_write = pgt_announce_open;
@@ -93,8 +116,7 @@ run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const c
 	}
 	else
 		pgt_apply_collect(apply);
-	PGT_POINT("refresh-before-apply");
-	fits = run_technique(refresh, stage, index, &input, apply);
+	fits = apply_delta(refresh, stage, index, &input, &delta, apply);
 	if (!fits)
 		*misfit = psprintf("%s (stage %d)", apply->misfit, stage->number);
 	pgt_apply_finish(apply);
@@ -102,8 +124,7 @@ run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const c
 		pgt_refresh_count(refresh, apply);
 	else if (apply->effect->nrows > 0)
 		refresh->changes = lappend(refresh->changes, apply->effect);
-	refresh->apply_ms += pgt_clock_ms_between(start, pgt_clock_now()) -
-						 (refresh->delta_ms - delta_before);
+	refresh->apply_ms += pgt_clock_ms_between(middle, pgt_clock_now());
 	return fits;
 }
 

@@ -296,13 +296,20 @@ pgt_full_run(Refresh *refresh)
 		int index = foreach_current_index(lc);
 		PgtDeltaInput input = {.snapshot = refresh->snapshot};
 		TimestampTz start = pgt_clock_now();
-		Apply *apply = pgt_apply_begin(stage->relid, stage, false);
-		PgtDeltaRows *rows = stage->technique == PGT_TECHNIQUE_AGGREGATE
-								 ? pgt_aggregate_full(refresh, stage, index, &input, apply)
-								 : pgt_delta_all(refresh->delta, index, &input);
+		bool is_aggregate = stage->technique == PGT_TECHNIQUE_AGGREGATE;
+		PgtDeltaRows *rows = is_aggregate ? pgt_delta_states(refresh->delta, index, &input)
+										  : pgt_delta_all(refresh->delta, index, &input);
 		TimestampTz middle = pgt_clock_now();
+		Apply *apply;
 
 		PGT_POINT("refresh-before-apply");
+		if (is_aggregate)
+			pgt_storage_fit_keys(stage, rows, 0);
+		else
+			pgt_storage_fit_rows(stage, rows, 0);
+		apply = pgt_apply_begin(stage->relid, stage, false);
+		if (is_aggregate)
+			rows = pgt_aggregate_full(refresh, stage, rows, apply);
 		if (index == last)
 		{
 			apply->before_write = pgt_announce_open;

@@ -84,8 +84,11 @@ typedef struct TargetInfo
 	PgtIdentity identity;
 	int nkeys;
 	KeyColumn *keys;
-	Oid index_relid;		   /* identity index; invalid for SINGLE, or if it is missing */
-	ScanKeyData *scankeys;	   /* nkeys, or one for the hash */
+	Oid index_relid;	   /* identity index; invalid for SINGLE, or if it is missing */
+	ScanKeyData *scankeys; /* nkeys, or one for the hash */
+	bool by_hash;		   /* the index is on the hash of the keys: they are too wide for it */
+	TupleDesc key_desc;	   /* for that hash */
+	FmgrInfo key_hash;
 	bool other_unique;		   /* the user made further unique or exclusion constraints, */
 	Bitmapset *unique_columns; /* on these columns */
 	MemoryContext context;
@@ -144,6 +147,7 @@ extern void pgt_apply_finish(Apply *apply);
 extern bool pgt_apply_find(Apply *apply, Datum *values, bool *isnull); /* into apply->old */
 extern bool pgt_apply_find_first(Apply *apply);						   /* any row */
 extern bool pgt_apply_fetch(Apply *apply, ItemPointer tid);
+extern void pgt_apply_point_at(Apply *apply, ItemPointer tid);
 extern void pgt_apply_insert(Apply *apply, TupleTableSlot *row);
 extern void pgt_apply_update(Apply *apply, TupleTableSlot *row);	 /* apply->old becomes row */
 extern void pgt_apply_delete(Apply *apply);							 /* apply->old */
@@ -208,9 +212,9 @@ extern bool pgt_differential_run(Refresh *refresh, const char **misfit);
 extern void pgt_full_run(Refresh *refresh);
 extern void pgt_full_apply(Apply *apply, PgtDeltaRows *rows);
 extern bool pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index,
-							  PgtDeltaInput *input, Apply *apply);
-extern PgtDeltaRows *pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, int index,
-										PgtDeltaInput *input, Apply *apply);
+							  PgtDeltaInput *input, PgtDeltaRows *rows, Apply *apply);
+extern PgtDeltaRows *pgt_aggregate_full(Refresh *refresh, const PgtStage *stage,
+										PgtDeltaRows *states, Apply *apply);
 extern int64 pgt_refresh_get_id(Refresh *refresh);
 extern void pgt_refresh_count(Refresh *refresh, Apply *apply);
 
@@ -223,5 +227,8 @@ extern void pgt_rights_check(const PgtStreamTable *st, Oid owner);
 
 /* storage.c */
 extern bool pgt_storage_is_complete(const PgtStage *stage);
+/* Makes room for wide keys among the rows to come; first: where the keys' row or the keys begin. */
+extern void pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first);
+extern void pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first);
 
 #endif /* REFRESH_INTERNAL_H */

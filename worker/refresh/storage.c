@@ -10,6 +10,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/detoast.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_aggregate.h"
@@ -24,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "pgt_compat.h"
 #include "pgt_extension.h"
@@ -114,10 +116,11 @@ key_columns(Relation relation, int nkeys, const AttrNumber *keys, const PgtStage
 
 /* A comment tells which index is ours, also to the user, and survives a dump. */
 static void
-mark_index(const PgtStage *stage)
+mark_index(const PgtStage *stage, bool is_state)
 {
-	Relation relation = table_open(stage->relid, AccessShareLock);
-	TargetInfo *info = pgt_target_get_stage(relation, stage);
+	Relation relation = table_open(is_state ? stage->state_relid : stage->relid, AccessShareLock);
+	TargetInfo *info = is_state ? pgt_target_get_state(relation, stage)
+								: pgt_target_get_stage(relation, stage);
 
 	table_close(relation, NoLock);
 	if (!OidIsValid(info->index_relid))
@@ -156,7 +159,7 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 	if (sql == NULL)
 		return;
 	pgt_spi_execute(sql);
-	mark_index(stage);
+	mark_index(stage, false);
 }
 
 /* ---- Replica identity ---- */
@@ -378,6 +381,129 @@ pgt_refresh_drop_storage(const PgtStreamTable *st)
 			pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index)));
 	}
 	pgt_security_restore(&saved);
+}
+
+/* ---- Keys too wide for a btree ---- */
+
+/*
+ * An index entry takes at most a third of a page. Where a key may come near
+ * that, the unique index gives way to one on the hash of the key (by the type's
+ * own hash function, so equal keys have equal hashes); refreshes keep keys
+ * unique by themselves. Looked at before rows are written, since an index
+ * cannot change in the middle of that.
+ */
+#define WIDE_KEY 2000
+
+static bool
+has_wide_columns(const TargetInfo *info)
+{
+	for (int i = 0; i < info->nkeys; i++)
+		if (info->keys[i].typlen == -1)
+			return true;
+	return false;
+}
+
+static bool
+has_wide_keys(const TargetInfo *info, PgtDeltaRows *rows, const AttrNumber *columns, int first)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
+	bool wide = false;
+
+	tuplestore_rescan(rows->rows);
+	while (!wide && tuplestore_gettupleslot(rows->rows, true, false, slot))
+	{
+		Size width = 0;
+
+		for (int i = 0; i < info->nkeys; i++)
+		{
+			bool isnull;
+			Datum value = slot_getattr(slot, first + columns[i], &isnull);
+
+			if (!isnull)
+				width += info->keys[i].typlen == -1 ? toast_raw_datum_size(value) : sizeof(Datum);
+		}
+		wide = width > WIDE_KEY;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_rescan(rows->rows);
+	return wide;
+}
+
+/* Wide keys need a hash function for each column; a replica identity has to stay. */
+static bool
+can_be_hashed(Relation relation, const TargetInfo *info)
+{
+	for (int i = 0; i < info->nkeys; i++)
+	{
+		TypeCacheEntry *type = lookup_type_cache(info->keys[i].type, TYPECACHE_HASH_EXTENDED_PROC);
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation),
+													info->keys[i].attnum - 1);
+
+		if (!OidIsValid(type->hash_extended_proc) ||
+			attribute->attcollation != info->keys[i].collation)
+			return false;
+	}
+	return relation->rd_rel->relreplident != REPLICA_IDENTITY_INDEX;
+}
+
+static void
+replace_by_hash_index(const PgtStage *stage, Oid relid, Oid index_relid, const TargetInfo *info,
+					  bool is_state)
+{
+	Oid constraint = get_index_constraint(index_relid);
+	PgtSecurity saved = pgt_security_become_extension_owner();
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	for (int i = 0; i < info->nkeys; i++)
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "",
+						 pgt_sqltext_column(relid, info->keys[i].attnum));
+	if (OidIsValid(constraint))
+		drop_primary_key(relid, index_relid, constraint);
+	else
+		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index_relid)));
+	pgt_spi_execute(psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), "
+							 "'0'::pg_catalog.int8))",
+							 pgt_sqltext_relation(relid), columns.data));
+	mark_index(stage, is_state);
+	pgt_security_restore(&saved);
+}
+
+static void
+fit(const PgtStage *stage, PgtDeltaRows *rows, const AttrNumber *columns, int first, bool is_state)
+{
+	Oid relid = is_state ? stage->state_relid : stage->relid;
+	Relation relation = table_open(relid, AccessShareLock);
+	TargetInfo *info = is_state ? pgt_target_get_state(relation, stage)
+								: pgt_target_get_stage(relation, stage);
+	bool wide = OidIsValid(info->index_relid) && !info->by_hash && has_wide_columns(info) &&
+				can_be_hashed(relation, info) && has_wide_keys(info, rows, columns, first);
+
+	table_close(relation, NoLock);
+	if (wide)
+		replace_by_hash_index(stage, relid, info->index_relid, info, is_state);
+}
+
+/* For rows of the stage's table; first: columns before them. */
+void
+pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first)
+{
+	if (stage->identity == PGT_IDENTITY_KEY && rows->desc != NULL)
+		fit(stage, rows, stage->keys, first, false);
+}
+
+/* For an aggregate stage, whose input rows and states begin with the keys after first columns. */
+void
+pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first)
+{
+	AttrNumber columns[INDEX_MAX_KEYS];
+
+	if (stage->identity != PGT_IDENTITY_KEY || rows->desc == NULL)
+		return;
+	for (int i = 0; i < stage->nkeys; i++)
+		columns[i] = i + 1;
+	fit(stage, rows, columns, first, false);
+	fit(stage, rows, columns, first, true);
 }
 
 static bool

@@ -13,6 +13,7 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_func.h"
@@ -80,6 +81,33 @@ is_hash_index(Relation index)
 		return false;
 	expression = linitial(expressions);
 	return IsA(expression, FuncExpr) && ((FuncExpr *) expression)->funcid == row_hash_function();
+}
+
+/* Is it the index on the hash of the key (storage.c) that stands in for wide keys? */
+static bool
+is_key_hash_index(Relation index, int nkeys, const AttrNumber *keys)
+{
+	List *expressions = RelationGetIndexExpressions(index);
+	FuncExpr *call;
+	RowExpr *row;
+
+	if (!index->rd_index->indisvalid || index->rd_index->indnkeyatts != 1 ||
+		list_length(expressions) != 1 || RelationGetIndexPredicate(index) != NIL)
+		return false;
+	call = linitial(expressions);
+	if (!IsA(call, FuncExpr) || call->funcid != F_HASH_RECORD_EXTENDED)
+		return false;
+	row = linitial(call->args);
+	if (!IsA(row, RowExpr) || list_length(row->args) != nkeys)
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		Node *column = list_nth(row->args, i);
+
+		if (!IsA(column, Var) || ((Var *) column)->varattno != keys[i])
+			return false;
+	}
+	return true;
 }
 
 /* Is it a unique index on exactly the key, with its equality? */
@@ -169,7 +197,11 @@ scan_indexes(TargetInfo *info, Relation relation, const AttrNumber *keys, const 
 		if (!OidIsValid(info->index_relid) && index->rd_rel->relam == BTREE_AM_OID)
 		{
 			if (info->identity == PGT_IDENTITY_KEY)
-				is_identity = is_key_index(index, info->nkeys, keys, operators, collations);
+			{
+				info->by_hash = is_key_hash_index(index, info->nkeys, keys);
+				is_identity = info->by_hash ||
+							  is_key_index(index, info->nkeys, keys, operators, collations);
+			}
 			else if (info->identity == PGT_IDENTITY_ROW)
 				is_identity = is_hash_index(index);
 		}
@@ -187,6 +219,28 @@ scan_indexes(TargetInfo *info, Relation relation, const AttrNumber *keys, const 
 		}
 		index_close(index, AccessShareLock);
 	}
+}
+
+/* Prepares hash_record_extended(ROW(keys), 0). */
+static void
+fill_key_hash(TargetInfo *info, Relation relation)
+{
+	MemoryContext old = MemoryContextSwitchTo(info->context);
+	TupleDesc desc = CreateTemplateTupleDesc(info->nkeys);
+
+	for (int i = 0; i < info->nkeys; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation),
+													info->keys[i].attnum - 1);
+
+		TupleDescInitEntry(desc, i + 1, NULL, attribute->atttypid, attribute->atttypmod, 0);
+		TupleDescInitEntryCollation(desc, i + 1, attribute->attcollation);
+	}
+	info->key_desc = BlessTupleDesc(desc);
+	fmgr_info_cxt(F_HASH_RECORD_EXTENDED, &info->key_hash, info->context);
+	ScanKeyEntryInitialize(&info->scankeys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_INT8EQ, (Datum) 0);
+	MemoryContextSwitchTo(old);
 }
 
 /* Does a cached entry still describe the identity that is asked for? */
@@ -240,6 +294,8 @@ pgt_target_get(Relation relation, PgtIdentity identity, int nkeys, const AttrNum
 		ScanKeyEntryInitialize(&info->scankeys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
 							   InvalidOid, F_INT8EQ, (Datum) 0);
 	scan_indexes(info, relation, keys, key_operators, key_collations);
+	if (info->by_hash)
+		fill_key_hash(info, relation);
 	return info;
 }
 

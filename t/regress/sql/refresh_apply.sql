@@ -153,6 +153,31 @@ SELECT * FROM refreshed('per_kind');
 SELECT did('per_kind');
 SELECT indexdef FROM pg_indexes WHERE tablename = 'per_kind';
 
+-- Keys that are too wide for a btree get an index on their hash, from the first wide one on.
+CREATE TABLE wordy (id int PRIMARY KEY, w text, n numeric);
+INSERT INTO wordy SELECT i, 'w' || i % 3, i % 2 FROM generate_series(1, 9) i;
+SELECT pgtrickle.create_stream_table('words', 'SELECT DISTINCT w, n FROM wordy');
+SELECT pgtrickle.create_stream_table('word_sums', 'SELECT w, sum(n) AS s, count(*) AS c FROM wordy GROUP BY w');
+SELECT pgtrickle.create_stream_table('word_groups', 'SELECT c, count(*) AS k FROM (SELECT w, count(*) AS c FROM wordy GROUP BY w) x GROUP BY c');
+CREATE FUNCTION long(i int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(md5(i::text || j::text), '') FROM generate_series(1, 300) j $$;
+UPDATE wordy SET w = long(id % 4) WHERE id < 7; INSERT INTO wordy VALUES (10, NULL, 1.0), (11, NULL, 1.00);
+SELECT * FROM refreshed('words') UNION ALL SELECT * FROM refreshed('word_sums') UNION ALL SELECT * FROM refreshed('word_groups');
+SELECT did('words'), did('word_sums'), did('word_groups');
+SELECT tablename, indexdef FROM pg_indexes WHERE tablename IN ('words', 'word_sums') ORDER BY 1;
+UPDATE wordy SET w = long(2), n = 1.000 WHERE id IN (1, 2, 10); DELETE FROM wordy WHERE id IN (3, 11); INSERT INTO wordy VALUES (12, '', 0);
+SELECT * FROM refreshed('words') UNION ALL SELECT * FROM refreshed('word_sums') UNION ALL SELECT * FROM refreshed('word_groups');
+SELECT did('words'), did('word_sums'), did('word_groups');
+UPDATE wordy SET w = long(id); SELECT pgtrickle.refresh_stream_table(st, 'FULL') FROM unnest('{words,word_sums,word_groups}'::text[]) st;
+SELECT * FROM refreshed('words') UNION ALL SELECT * FROM refreshed('word_sums') UNION ALL SELECT * FROM refreshed('word_groups');
+-- Also at creation, also instead of a PRIMARY KEY.
+SELECT pgtrickle.create_stream_table('words_again', 'SELECT w, count(*) AS n FROM wordy GROUP BY w');
+SELECT indexdef FROM pg_indexes WHERE tablename = 'words_again';
+CREATE TABLE named (name text PRIMARY KEY, x int); INSERT INTO named VALUES ('short', 1);
+SELECT pgtrickle.create_stream_table('names', 'SELECT name || name AS pair, count(*) AS n FROM named GROUP BY name || name');
+INSERT INTO named SELECT left(long(1), 2000), 2;
+SELECT * FROM refreshed('names');
+SELECT did('names');
+
 -- Replica identity by key needs a key that is never null.
 SELECT pgtrickle.create_stream_table('by_key', 'SELECT id, kind FROM item', identity => 'key');
 SELECT relreplident FROM pg_class WHERE oid = 'by_key'::regclass;
