@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "pgtime.h"
 
 typedef struct PgtClock
 {
@@ -22,5 +23,9 @@ extern int	pgt_clock_wait(long timeout_ms, uint32 wait_event);
 extern void pgt_clock_set(const PgtClock *clock);
 /* Milliseconds between two times, as a fraction. */
 extern double pgt_clock_ms_between(TimestampTz start, TimestampTz end);
+
+/* The zone in which cron schedules are read, and its offset at a time, as policy asks for it. */
+extern pg_tz *pgt_clock_schedule_zone(void);
+extern int	pgt_clock_zone_offset(void *zone, int64_t unix_seconds);
 
 #endif							/* PGT_CLOCK_H */

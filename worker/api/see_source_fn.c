@@ -7,7 +7,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
-#include "pgtime.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -18,7 +17,6 @@
 #include "pgt_clock.h"
 #include "pgt_dependency.h"
 #include "pgt_frontier.h"
-#include "pgt_guc.h"
 #include "pgt_schedule.h"
 #include "pgt_security.h"
 #include "pgt_source.h"
@@ -142,14 +140,6 @@ pgt_change_buffer_sizes(PG_FUNCTION_ARGS)
 
 /* ---- Due times ---- */
 
-static int
-zone_offset(void *zone, int64_t unix_seconds)
-{
-	pg_time_t time = (pg_time_t) unix_seconds;
-
-	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
-}
-
 Datum
 pgt_next_due(PG_FUNCTION_ARGS)
 {
@@ -169,10 +159,10 @@ pgt_next_due(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (row.next_retry_at != 0)
 		PG_RETURN_TIMESTAMPTZ(row.next_retry_at);
-	zone = pgt_guc_timezone[0] != '\0' ? pg_tzset(pgt_guc_timezone) : log_timezone;
 	due = pgt_schedule_next_due(
 		&schedule, row.last_refresh_at != 0 ? row.last_refresh_at : PGT_SCHEDULE_NO_TIME,
-		pgt_clock_now(), zone_offset, zone);
+		pgt_clock_now(), pgt_clock_zone_offset,
+								pgt_clock_schedule_zone());
 	if (due == PGT_SCHEDULE_NEVER || due == PGT_SCHEDULE_NO_TIME)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(due);

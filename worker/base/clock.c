@@ -5,10 +5,12 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "pgtime.h"
 #include "storage/latch.h"
 #include "utils/timestamp.h"
 
 #include "pgt_clock.h"
+#include "pgt_guc.h"
 
 static int
 wait_latch(long timeout_ms, uint32 wait_event)
@@ -48,4 +50,18 @@ double
 pgt_clock_ms_between(TimestampTz start, TimestampTz end)
 {
 	return (end - start) / 1000.0;
+}
+
+pg_tz *
+pgt_clock_schedule_zone(void)
+{
+	return pgt_guc_timezone[0] != '\0' ? pg_tzset(pgt_guc_timezone) : log_timezone;
+}
+
+int
+pgt_clock_zone_offset(void *zone, int64_t unix_seconds)
+{
+	pg_time_t	time = (pg_time_t) unix_seconds;
+
+	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
 }

@@ -66,6 +66,7 @@ extern ChangeShape *pgt_tree_find_shape(EmitContext *context, Oid relid);
 extern char *pgt_tree_deparse(Query *query);
 extern char *pgt_tree_ctes(EmitContext *context);	/* "WITH ... " or "" */
 extern List *pgt_tree_rtindexes(const Node *jointree);
+extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 
 /* normalize.c: one form for what can be written in several ways */
 extern Query *pgt_normalize_query(Query *query);

@@ -79,17 +79,6 @@ make_fragment(Entry *entry)
 	return fragment;
 }
 
-static Bitmapset *
-entries_below(Node *node)
-{
-	Bitmapset  *set = NULL;
-	ListCell   *lc;
-
-	foreach(lc, pgt_tree_rtindexes(node))
-		set = bms_add_member(set, lfirst_int(lc));
-	return set;
-}
-
 /* The same rows with one side of a join absent. */
 static List *
 with_absent(List *fragments, Node *side)
@@ -102,7 +91,7 @@ with_absent(List *fragments, Node *side)
 		Fragment   *fragment = palloc(sizeof(Fragment));
 
 		*fragment = *(Fragment *) lfirst(lc);
-		fragment->absent = bms_union(fragment->absent, entries_below(side));
+		fragment->absent = bms_union(fragment->absent, pgt_tree_rtindex_set(side));
 		result = lappend(result, fragment);
 	}
 	return result;

@@ -281,17 +281,6 @@ walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 		context->opaque = true;
 }
 
-static Bitmapset *
-entries_of(Node *node)
-{
-	Bitmapset  *set = NULL;
-	ListCell   *lc;
-
-	foreach(lc, pgt_tree_rtindexes(node))
-		set = bms_add_member(set, lfirst_int(lc));
-	return set;
-}
-
 static void
 walk_node(KeyContext *context, Query *query, Node *node, bool nullable)
 {
@@ -316,9 +305,9 @@ walk_node(KeyContext *context, Query *query, Node *node, bool nullable)
 		if (join->jointype == JOIN_INNER)
 			add_conditions(context, query, join->quals, NULL);
 		else if (join->jointype == JOIN_LEFT)
-			add_conditions(context, query, join->quals, entries_of(join->rarg));
+			add_conditions(context, query, join->quals, pgt_tree_rtindex_set(join->rarg));
 		else if (join->jointype == JOIN_RIGHT)
-			add_conditions(context, query, join->quals, entries_of(join->larg));
+			add_conditions(context, query, join->quals, pgt_tree_rtindex_set(join->larg));
 	}
 }
 

@@ -64,6 +64,17 @@ pgt_tree_rtindexes(const Node *node)
 	}
 }
 
+Bitmapset *
+pgt_tree_rtindex_set(const Node *node)
+{
+	Bitmapset  *set = NULL;
+	ListCell   *lc;
+
+	foreach(lc, pgt_tree_rtindexes(node))
+		set = bms_add_member(set, lfirst_int(lc));
+	return set;
+}
+
 List *
 pgt_tree_arm_rtindexes(const Query *query)
 {
