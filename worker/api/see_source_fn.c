@@ -148,7 +148,6 @@ pgt_next_due(PG_FUNCTION_ARGS)
 	PgtFrontierRow row;
 	PgtSchedule schedule;
 	PgtParseError error;
-	pg_tz *zone;
 	int64 due;
 
 	if (st == NULL || !pgt_security_may_read(st->relid) || st->paused || st->schedule == NULL)
