@@ -155,7 +155,8 @@ empty_table(PgtStreamTable *st)
 	foreach (lc, list_consumers(st->relid))
 		pgt_define_drop_machinery(lfirst(lc));
 	pgt_define_drop_machinery(st);
-	pgt_ddl_run(psprintf("TRUNCATE %s", pgt_sqltext_relation(st->relid)));
+	pgt_ddl_run_as(pgt_stream_table_owner(st),
+				   psprintf("TRUNCATE %s", pgt_sqltext_relation(st->relid)));
 	pgt_refresh_drop_storage(st);
 }
 

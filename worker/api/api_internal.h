@@ -119,8 +119,12 @@ extern PgtStreamTable *pgt_lifecycle_open(const char *name);
 
 /* ---- ddl*.c: statements of users about tables, views and functions ---- */
 
-/* Runs DDL or TRUNCATE of ours as the extension's owner; neither guard nor event triggers mind. */
+/*
+ * Runs DDL of ours as the extension's owner; neither guard nor event triggers
+ * mind. Nothing that runs triggers or functions of users: pgt_ddl_run_as.
+ */
 extern void pgt_ddl_run(const char *sql);
+extern void pgt_ddl_run_as(Oid owner, const char *sql);
 extern bool pgt_ddl_is_internal(void);
 
 /* ddl_stream_table.c: refuses what would change a stream table's shape. */
@@ -129,6 +133,7 @@ extern void pgt_ddl_check_rename(const RenameStmt *stmt);
 extern void pgt_ddl_check_create(const CreateStmt *stmt);
 extern void pgt_ddl_check_drop(const DropStmt *stmt);
 extern void pgt_ddl_check_rule(const RuleStmt *stmt);
+extern void pgt_ddl_check_trigger(const CreateTrigStmt *stmt);
 extern void pgt_ddl_guard_created(const CreateTrigStmt *stmt);
 extern void pgt_ddl_follow_owner(PgtStreamTable *st);
 

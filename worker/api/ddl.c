@@ -41,11 +41,9 @@ pgt_ddl_is_internal(void)
 	return internal_depth > 0;
 }
 
-void
-pgt_ddl_run(const char *sql)
+static void
+run_internal(const char *sql)
 {
-	PgtSecurity saved = pgt_security_become_extension_owner();
-
 	internal_depth++;
 	PG_TRY();
 	{
@@ -56,6 +54,23 @@ pgt_ddl_run(const char *sql)
 		internal_depth--;
 	}
 	PG_END_TRY();
+}
+
+void
+pgt_ddl_run(const char *sql)
+{
+	PgtSecurity saved = pgt_security_become_extension_owner();
+
+	run_internal(sql);
+	pgt_security_restore(&saved);
+}
+
+void
+pgt_ddl_run_as(Oid owner, const char *sql)
+{
+	PgtSecurity saved = pgt_security_become(owner);
+
+	run_internal(sql);
 	pgt_security_restore(&saved);
 }
 
@@ -89,6 +104,9 @@ pgt_ddl_command_start(PG_FUNCTION_ARGS)
 			break;
 		case T_CreateStmt:
 			pgt_ddl_check_create((CreateStmt *) stmt);
+			break;
+		case T_CreateTrigStmt:
+			pgt_ddl_check_trigger((CreateTrigStmt *) stmt);
 			break;
 		case T_RuleStmt:
 			pgt_ddl_check_rule((RuleStmt *) stmt);

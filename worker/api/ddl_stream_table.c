@@ -155,6 +155,19 @@ pgt_ddl_check_rule(const RuleStmt *stmt)
 		refuse(st, "create rules on it", "Create a view over it, and a rule on that.");
 }
 
+/*
+ * Deferred triggers run at the commit, with the rights of whoever commits: of
+ * the scheduler, when it refreshed.
+ */
+void
+pgt_ddl_check_trigger(const CreateTrigStmt *stmt)
+{
+	PgtStreamTable *st = stmt->deferrable ? find_stream_table(stmt->relation) : NULL;
+
+	if (st != NULL)
+		refuse(st, "create deferrable triggers on it", "Create a trigger that is not deferrable.");
+}
+
 /* The guard comes last in a dump, when the rows of our catalog are there. */
 void
 pgt_ddl_guard_created(const CreateTrigStmt *stmt)

@@ -111,6 +111,17 @@ RESET ROLE;
 SELECT pgtrickle.refresh_stream_table('sclimb');
 SELECT count(*) FROM pgtrickle.explain_delta('sclimb', true);
 RESET pg_trickle.volatile_function_policy;
+-- So do triggers of the stream table.
+SET ROLE pgt_sec_owner;
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE WARNING '% as %', TG_OP, current_user; RETURN NULL; END $$;
+CREATE TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON swho FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON swho DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tell();
+CREATE TRIGGER tell_truncate AFTER TRUNCATE ON swho EXECUTE FUNCTION tell();
+RESET ROLE;
+SET client_min_messages = warning;
+SELECT pgtrickle.alter_stream_table('swho', query => 'SELECT id, sec.who(id) || ''!'' AS who FROM sec.open WHERE id = 1');
+SET client_min_messages = error;
 -- A later right that is gone counts.
 REVOKE SELECT ON open FROM pgt_sec_owner;
 SELECT pgtrickle.refresh_stream_table('s');
