@@ -87,5 +87,43 @@ for my $row (table_rows(section_of($matrix, 'Refused in every mode')))
 	is($node->safe_psql($db, "SELECT to_regclass('refused')"), '', '... and nothing is left of it');
 }
 
+# --- docs/limitations.md ---------------------------------------------------------------------
+
+my $limitations = read_document('docs/limitations.md');
+
+$db = 'docs_limitations';
+for my $row (grep { $_->[1] =~ /^`/ } table_rows(section_of($limitations, 'Queries that are refreshed in FULL')))
+{
+	my ($instead, $write) = map { s/^`|`$//gr } @$row;
+
+	ok(any_refused($instead), "FULL: $instead");
+	ok(!any_refused($write), "incremental: $write");
+	is($node->safe_psql($db, "SET timezone = 'UTC'; SELECT * FROM (($instead) EXCEPT ALL ($write)) l UNION ALL SELECT * FROM (($write) EXCEPT ALL ($instead)) r"),
+		'', '... and both give the same rows');
+}
+
+# --- links ---------------------------------------------------------------------------------
+
+for my $path (sort glob('docs/*.md docs/decisions/*.md'), 'README.md')
+{
+	my $text = read_document($path);
+	my ($folder) = $path =~ m{\A(.*?)[^/]*\z};
+	my @broken;
+
+	while ($text =~ /\]\(([^)#\s]*)(?:#([^)]*))?\)/g)
+	{
+		my ($file, $anchor) = ($1, $2);
+		my $target = $file eq '' ? $path : $folder . $file;
+
+		next if $file =~ /^https?:/;
+		if (!-e $target) { push @broken, $file; next; }
+		next unless defined $anchor;
+		my %anchors = map { (my $a = lc) =~ s/[^\w\- ]//g; $a =~ s/ /-/g; ($a => 1) }
+		  read_document($target) =~ /^#+ (.*?)\s*$/mg;
+		push @broken, "$file#$anchor" unless $anchors{$anchor};
+	}
+	is("@broken", '', "links of $path lead somewhere");
+}
+
 $node->stop;
 done_testing();
