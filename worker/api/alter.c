@@ -198,6 +198,20 @@ set_columns(Oid relid, List *columns)
 		pgt_ddl_run(sql);
 }
 
+/*
+ * Keeps away the refreshes of all that is made anew with it, upstream first as
+ * refreshes of chains do: they hold this lock when they wait for the table.
+ */
+static void
+lock_downstream(PgtStreamTable *st)
+{
+	ListCell *lc;
+
+	(void) pgt_refresh_lock(st->pgt_id, true);
+	foreach (lc, list_consumers(st->relid))
+		lock_downstream(lfirst(lc));
+}
+
 static void
 set_query(PgtStreamTable *st, const char *text, Query *query)
 {
@@ -205,6 +219,7 @@ set_query(PgtStreamTable *st, const char *text, Query *query)
 	List *old_sources = pgt_dependency_list(st->pgt_id);
 
 	pgt_define_check_cycle(st, query);
+	lock_downstream(st);
 	LockRelationOid(st->relid, AccessExclusiveLock);
 	if (can_follow(st->relid, columns))
 	{

@@ -150,18 +150,23 @@ pgt_ddl_rebuild_dependents(Oid classid, Oid objid, const char *reason)
 
 /* ---- ALTER TABLE ---- */
 
-/* Columns that consumers use may identify their rows only as long as they are never null. */
+/* Columns that identify rows may do so only as long as they are never null. */
 static void
-constraint_changed(Oid relid, const char *reason)
+null_allowed(Oid relid, const char *column)
 {
+	AttrNumber attnum = get_attnum(relid, column);
 	ListCell *lc;
 
-	foreach (lc, pgt_dependency_consumers(relid))
+	foreach (lc, pgt_dependency_list_all())
 	{
-		PgtStreamTable *st = pgt_stream_table_find_id(*(int64 *) lfirst(lc));
+		PgtDependency *dependency = lfirst(lc);
+		PgtStreamTable *st;
 
+		if (dependency->relid != relid || !bms_is_member(attnum, dependency->columns))
+			continue;
+		st = pgt_stream_table_find_id(dependency->pgt_id);
 		if (st != NULL)
-			pgt_lifecycle_rebuild(st, reason);
+			pgt_lifecycle_rebuild(st, "a NOT NULL constraint of a source was dropped");
 	}
 }
 
@@ -179,7 +184,7 @@ source_command(Oid relid, const AlterTableCmd *command)
 			pgt_capture_follow_children(InvalidOid);
 			break;
 		case AT_DropNotNull:
-			constraint_changed(relid, "a NOT NULL constraint of a source was dropped");
+			null_allowed(relid, command->name);
 			break;
 		case AT_EnableTrig:
 		case AT_EnableAlwaysTrig:

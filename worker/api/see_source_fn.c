@@ -160,8 +160,7 @@ pgt_next_due(PG_FUNCTION_ARGS)
 		PG_RETURN_TIMESTAMPTZ(row.next_retry_at);
 	due = pgt_schedule_next_due(
 		&schedule, row.last_refresh_at != 0 ? row.last_refresh_at : PGT_SCHEDULE_NO_TIME,
-		pgt_clock_now(), pgt_clock_zone_offset,
-								pgt_clock_schedule_zone());
+		pgt_clock_now(), pgt_clock_zone_offset, pgt_clock_schedule_zone());
 	if (due == PGT_SCHEDULE_NEVER || due == PGT_SCHEDULE_NO_TIME)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(due);

@@ -185,6 +185,9 @@ normalize_in_place(Query *query)
 
 	check_stack_depth();
 	inline_ctes(query);
+	/* Recursive items stay, but what they read has to be seen. */
+	foreach(lc, query->cteList)
+		normalize_in_place(castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery));
 	flatten_joins(query);
 	foreach(lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
 			pgt_tree_rtindexes((Node *) query->jointree))

@@ -20,12 +20,14 @@
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
 #include "pgt_compat.h"
+#include "pgt_dependency.h"
 #include "pgt_guc.h"
 #include "pgt_security.h"
 
@@ -150,6 +152,20 @@ analyze_definition(PgtDelta *delta)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Analysis opens the hidden view. DDL on a source locks the source and then
+ * the view, so the sources come first here, too, or the two deadlock.
+ */
+static void
+lock_sources(int64 pgt_id)
+{
+	List	   *dependencies = pgt_dependency_list(pgt_id);
+	ListCell   *lc;
+
+	foreach(lc, dependencies)
+		LockRelationOid(((PgtDependency *) lfirst(lc))->relid, AccessShareLock);
+}
+
 PgtDelta *
 pgt_delta_open(int64 pgt_id, Oid relid, Oid view_relid)
 {
@@ -172,6 +188,7 @@ pgt_delta_open(int64 pgt_id, Oid relid, Oid view_relid)
 		delta->relid = relid;
 		delta->view_relid = view_relid;
 		delta->stale = true;	/* until it succeeded */
+		lock_sources(pgt_id);
 		saved = pgt_security_become(pgt_compat_relation_owner(relid));
 		analyze_definition(delta);
 		pgt_security_restore(&saved);

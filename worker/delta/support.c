@@ -609,7 +609,7 @@ pgt_support_collect_sources(Query *original, Query *normalized)
 		PgtSourceUse *source = lfirst(lc);
 
 		if (source->is_view)
-			context.sources = lappend(context.sources, source);
+			(void) get_source(&context, source->relid, source->relkind);
 	}
 	return context.sources;
 }

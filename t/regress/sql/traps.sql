@@ -141,6 +141,13 @@ DELETE FROM g WHERE id > 35; UPDATE g SET k = k + 1 WHERE id < 30; UPDATE n SET 
 SELECT * FROM check_st('vv'); SELECT * FROM check_st('cte'); SELECT * FROM check_st('aa'); SELECT * FROM check_st('ua'); SELECT * FROM check_st('dd');
 SELECT last_action('vv'), last_action('cte'), last_action('aa'), last_action('ua'), last_action('dd');
 
+-- A view inside a recursive WITH: refreshed in FULL, as often as the view's tables change.
+CREATE TABLE tree (id int PRIMARY KEY, parent int);
+CREATE VIEW vtree AS SELECT id, parent FROM tree;
+INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2);
+SELECT pgtrickle.create_stream_table('rec', 'WITH RECURSIVE r AS (SELECT id, 0 AS depth FROM vtree WHERE parent IS NULL UNION ALL SELECT v.id, depth + 1 FROM vtree v JOIN r ON v.parent = r.id) SELECT * FROM r');
+INSERT INTO tree VALUES (4, 3); SELECT * FROM check_st('rec'); SELECT last_action('rec'), (SELECT count(*) FROM rec);
+
 -- A self join of which every occurrence changes.
 SELECT pgtrickle.create_stream_table('sj', 'SELECT a.id, b.id AS bid FROM l a JOIN l b ON a.k = b.k AND a.id < b.id');
 UPDATE l SET k = k % 3; DELETE FROM l WHERE id = 5; INSERT INTO l VALUES (50, 1, 'x'), (51, 1, 'y');
