@@ -8,6 +8,7 @@
 #   make help           the other targets
 #
 # Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle),
+# BENCH (options of the bench, such as --only join),
 # PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
 
 PG_CONFIG ?= pg_config
@@ -62,7 +63,7 @@ oracle: deps
 	$(SANDBOX) --test-points -- t/oracle/run.sh $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ORACLE)
 
 bench: deps
-	$(SANDBOX) -- t/bench/run.sh
+	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
 demo: deps
 	$(SANDBOX) -- examples/demo/demo.sh
