@@ -102,9 +102,32 @@ status_of(PgtFailureClass failure_class)
 	return failure_class == PGT_FAILURE_CANCELLED ? "CANCELLED" : "FAILED";
 }
 
+/* Would the refresh that failed have been incremental? */
+static bool
+was_differential(const SchedTable *table)
+{
+	return !table->must_rebuild && table->st.full_reason == NULL &&
+		table->st.mode != PGT_MODE_FULL;
+}
+
+/*
+ * A delta may compute with pairs of rows that were never there together, one
+ * from before a change and one from after another. If that is an error
+ * (division by zero, overflow), it need not be one of the result. So everything
+ * is computed, at once; what fails then is counted.
+ */
+static void
+retry_in_full(PgtRetry *retry)
+{
+	retry->counted = false;
+	retry->suspend = false;
+	retry->delay_ms = 0;
+	retry->event = PGT_RETRY_ON_TIME;
+}
+
 static void
 record_failure(SchedTable *table, const ErrorData *error, const char *sqlstate,
-			   const PgtRetry *retry, TimestampTz started)
+			   const PgtRetry *retry, TimestampTz started, bool in_full_next)
 {
 	const char *suspended = NULL;
 	PgtHistoryRow row = {0};
@@ -126,6 +149,9 @@ record_failure(SchedTable *table, const ErrorData *error, const char *sqlstate,
 	pgt_history_insert(&row);
 	pgt_frontier_record_error(table->st.pgt_id, sqlstate, error->message, retry->counted,
 							  table->retry_at, suspended);
+	if (in_full_next)
+		pgt_frontier_mark_rebuild(table->st.pgt_id,
+								  psprintf("its changes could not be computed: %s", error->message));
 	pgt_alert_send("refresh_failed", table,
 				   psprintf("\"sqlstate\":\"%s\",\"error\":%s,\"attempt\":%d", sqlstate,
 							pgt_alert_quote(error->message), table->attempts));
@@ -142,6 +168,7 @@ fail(SchedTable *table, const ErrorData *error, TimestampTz started)
 	char	   *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 	PgtFailure	failure = {0};
 	PgtRetry	retry;
+	bool		in_full_next;
 
 	failure.sqlstate = sqlstate;
 	failure.timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
@@ -152,6 +179,9 @@ fail(SchedTable *table, const ErrorData *error, TimestampTz started)
 	failure.max_counted = pgt_guc_max_errors;
 	failure.random = pg_prng_double(&pg_global_prng_state);
 	retry = pgt_retry_decide(&failure);
+	in_full_next = retry.failure_class == PGT_FAILURE_DATA && was_differential(table);
+	if (in_full_next)
+		retry_in_full(&retry);
 	if (retry.counted)
 		table->errors++;
 	table->suspended = retry.suspend;
@@ -162,7 +192,8 @@ fail(SchedTable *table, const ErrorData *error, TimestampTz started)
 			(errmsg("refresh of stream table " INT64_FORMAT " failed: %s", table->st.pgt_id,
 					error->message),
 			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
-	record_failure(table, error, sqlstate, &retry, started);
+	record_failure(table, error, sqlstate, &retry, started, in_full_next);
+	table->must_rebuild |= in_full_next;
 }
 
 /* Refreshes; never raises an error of the refresh. */
