@@ -71,6 +71,12 @@ pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state)
 		apply->index = index_open(apply->info->index_relid, RowExclusiveLock);
 		apply->scankeys = palloc(sizeof(ScanKeyData) * nkeys);
 		memcpy(apply->scankeys, apply->info->scankeys, sizeof(ScanKeyData) * nkeys);
+		/* What an operator remembers between calls (record_eq does) lives as long as we do. */
+		for (int i = 0; i < nkeys; i++)
+		{
+			apply->scankeys[i].sk_func.fn_mcxt = CurrentMemoryContext;
+			apply->scankeys[i].sk_func.fn_extra = NULL;
+		}
 		apply->scan = index_beginscan(apply->relation, apply->index, apply->snapshot, nkeys, 0);
 	}
 	return apply;

@@ -153,6 +153,15 @@ INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2);
 SELECT pgtrickle.create_stream_table('rec', 'WITH RECURSIVE r AS (SELECT id, 0 AS depth FROM vtree WHERE parent IS NULL UNION ALL SELECT v.id, depth + 1 FROM vtree v JOIN r ON v.parent = r.id) SELECT * FROM r');
 INSERT INTO tree VALUES (4, 3); SELECT * FROM check_st('rec'); SELECT last_action('rec'), (SELECT count(*) FROM rec);
 
+-- Keys of a composite type: their operator keeps something from call to call.
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE comp (id int PRIMARY KEY, p pair, x int);
+INSERT INTO comp SELECT i, ROW(i % 3, 'x')::pair, i FROM generate_series(1, 9) i;
+SELECT pgtrickle.create_stream_table('cmp', 'SELECT p, min(x) AS m, count(*) AS n FROM comp GROUP BY p');
+INSERT INTO comp VALUES (10, ROW(NULL, NULL), 1), (11, NULL, 2), (12, ROW(1, 'x'), -1); SELECT * FROM check_st('cmp');
+DELETE FROM comp WHERE id < 5; SELECT * FROM check_st('cmp'); UPDATE comp SET p = ROW(7, 'y') WHERE id > 9; SELECT * FROM check_st('cmp');
+SELECT last_action('cmp');
+
 -- A self join of which every occurrence changes.
 SELECT pgtrickle.create_stream_table('sj', 'SELECT a.id, b.id AS bid FROM l a JOIN l b ON a.k = b.k AND a.id < b.id');
 UPDATE l SET k = k % 3; DELETE FROM l WHERE id = 5; INSERT INTO l VALUES (50, 1, 'x'), (51, 1, 'y');
