@@ -39,6 +39,7 @@ extern int64 pgt_stream_table_next_id(void);
 extern int64 pgt_stream_table_create(PgtStreamTable *st);
 /* Writes every field back. */
 extern void pgt_stream_table_update(const PgtStreamTable *st);
+/* With its frontier and dependencies. */
 extern void pgt_stream_table_delete(int64 pgt_id);
 /* NULL if there is none. */
 extern PgtStreamTable *pgt_stream_table_find(Oid relid);
@@ -47,5 +48,12 @@ extern PgtStreamTable *pgt_stream_table_find_id(int64 pgt_id);
 extern PgtStreamTable *pgt_stream_table_get(const char *name);
 extern List *pgt_stream_table_list(void);	/* all, by pgt_id */
 extern Oid	pgt_stream_table_owner(const PgtStreamTable *st);
+/*
+ * Is a dump being restored? Definitions come with the rows, indexes and guards
+ * of the tables after them; nothing may be made or refreshed in between.
+ */
+extern bool pgt_stream_table_any_unguarded(const List *stream_tables);
+/* The statement trigger that refuses direct changes. */
+#define PGT_GUARD_TRIGGER "pgt_guard"
 
 #endif							/* PGT_STREAM_TABLE_H */

@@ -186,6 +186,21 @@ for my $jobs (1, 2)
 	sql_value($node, "DROP DATABASE $db");
 }
 
+# With a scheduler that looks on: it must not touch anything before the restore is done.
+my $other = PgTrickle->new_node('restored', extension => 0);
+
+for my $round (1 .. 5)
+{
+	$other->safe_psql('postgres', "CREATE DATABASE r$round");
+	$other->command_ok([ 'pg_restore', '-e', '-j', 3, '-d', $other->connstr("r$round"), "$dump.1" ],
+		"pg_restore beside a scheduler, round $round");
+	wait_until($other, q{SELECT bool_and(status = 'ACTIVE') FROM pgtrickle.pgt_stream_tables}, dbname => "r$round");
+	$other->safe_psql("r$round", "UPDATE shop.items SET price = price + 1");
+	ok(wait_for_fresh($other, $_, dbname => "r$round"), "$_ is fresh") for 'shop.best', 'shop.nested';
+	$other->safe_psql('postgres', "DROP DATABASE r$round");
+}
+$other->stop;
+
 sql_value($node, 'CREATE DATABASE copied TEMPLATE postgres');
 is( sql_value($node, 'SELECT string_agg(DISTINCT status, NULL) FROM pgtrickle.pgt_stream_tables', dbname => 'copied'),
 	'INITIALIZING', 'frontiers do not count in a copy of the database');

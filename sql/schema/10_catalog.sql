@@ -71,7 +71,7 @@ COMMENT ON COLUMN pgtrickle.pgt_sources.method IS
 COMMENT ON COLUMN pgtrickle.pgt_sources.members IS 'the relation, its partitions and children when triggers were last installed';
 
 CREATE TABLE pgtrickle.pgt_dependencies (
-	pgt_id bigint NOT NULL REFERENCES pgtrickle.pgt_definitions ON DELETE CASCADE,
+	pgt_id bigint NOT NULL, -- of pgt_definitions, which a parallel restore may load later
 	source_relid regclass NOT NULL,
 	source_type text NOT NULL CHECK (source_type IN
 		('TABLE', 'STREAM_TABLE', 'VIEW', 'MATVIEW', 'FOREIGN_TABLE')),

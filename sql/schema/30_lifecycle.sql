@@ -75,6 +75,14 @@ CREATE FUNCTION pgtrickle.guard_stream_table() RETURNS trigger
 COMMENT ON FUNCTION pgtrickle.guard_stream_table() IS
 	'refuses INSERT, UPDATE, DELETE and TRUNCATE of stream tables';
 
+CREATE FUNCTION pgtrickle.definition_inserted() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_definition_inserted';
+COMMENT ON FUNCTION pgtrickle.definition_inserted() IS
+	'makes what a dump restored one thing again';
+CREATE TRIGGER adopt AFTER INSERT ON pgtrickle.pgt_definitions
+	FOR EACH ROW EXECUTE FUNCTION pgtrickle.definition_inserted();
+ALTER TABLE pgtrickle.pgt_definitions ENABLE ALWAYS TRIGGER adopt;
+
 CREATE FUNCTION pgtrickle.ddl_command_start() RETURNS event_trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_ddl_command_start';
 COMMENT ON FUNCTION pgtrickle.ddl_command_start() IS
@@ -100,5 +108,5 @@ ALTER EVENT TRIGGER pgt_ddl_command_start ENABLE ALWAYS;
 ALTER EVENT TRIGGER pgt_ddl_command_end ENABLE ALWAYS;
 ALTER EVENT TRIGGER pgt_sql_drop ENABLE ALWAYS;
 
-REVOKE EXECUTE ON FUNCTION pgtrickle.guard_stream_table(), pgtrickle.ddl_command_start(),
+REVOKE EXECUTE ON FUNCTION pgtrickle.guard_stream_table(), pgtrickle.definition_inserted(), pgtrickle.ddl_command_start(),
 	pgtrickle.ddl_command_end(), pgtrickle.sql_drop() FROM PUBLIC;

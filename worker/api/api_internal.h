@@ -134,7 +134,6 @@ extern void pgt_ddl_check_create(const CreateStmt *stmt);
 extern void pgt_ddl_check_drop(const DropStmt *stmt);
 extern void pgt_ddl_check_rule(const RuleStmt *stmt);
 extern void pgt_ddl_check_trigger(const CreateTrigStmt *stmt);
-extern void pgt_ddl_guard_created(const CreateTrigStmt *stmt);
 extern void pgt_ddl_follow_owner(PgtStreamTable *st);
 
 /* ddl_retype.c: columns that queries use. */

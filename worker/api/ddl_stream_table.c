@@ -168,16 +168,6 @@ pgt_ddl_check_trigger(const CreateTrigStmt *stmt)
 		refuse(st, "create deferrable triggers on it", "Create a trigger that is not deferrable.");
 }
 
-/* The guard comes last in a dump, when the rows of our catalog are there. */
-void
-pgt_ddl_guard_created(const CreateTrigStmt *stmt)
-{
-	PgtStreamTable *st = find_stream_table(stmt->relation);
-
-	if (st != NULL && strcmp(strVal(llast(stmt->funcname)), GUARD_FUNCTION) == 0)
-		pgt_define_adopt(st);
-}
-
 void
 pgt_ddl_check_drop(const DropStmt *stmt)
 {

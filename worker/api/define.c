@@ -68,10 +68,11 @@ create_guard(Oid relid)
 {
 	char *name = pgt_sqltext_relation(relid);
 
-	pgt_ddl_run(psprintf("CREATE TRIGGER pgt_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
+	pgt_ddl_run(psprintf("CREATE TRIGGER " PGT_GUARD_TRIGGER
+						 " BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
 						 " ON %s EXECUTE FUNCTION pgtrickle.guard_stream_table()",
 						 name));
-	pgt_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER pgt_guard", name));
+	pgt_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER " PGT_GUARD_TRIGGER, name));
 }
 
 Oid

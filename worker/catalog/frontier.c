@@ -28,6 +28,7 @@
 #include "pgt_frontier.h"
 #include "pgt_security.h"
 #include "pgt_spi.h"
+#include "pgt_stream_table.h"
 #include "pgt_wake.h"
 
 #include "catalog_internal.h"
@@ -406,6 +407,9 @@ pgt_frontier_mark_rebuild(int64 pgt_id, const char *reason)
 	PgtFrontierRow row;
 	RowChange change;
 
+	/* In the middle of a restored dump dependencies may be there before definitions. */
+	if (pgt_stream_table_find_id(pgt_id) == NULL)
+		return;
 	pgt_frontier_get(pgt_id, &row); /* makes the row if it is missing */
 	begin_change(&change, pgt_id);
 	if (change.nulls[COLUMN_REBUILD_REASON - 1])

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
+#include "commands/trigger.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -260,8 +261,22 @@ pgt_stream_table_delete(int64 pgt_id)
 	Datum values[] = {Int64GetDatum(pgt_id)};
 	PgtSecurity saved = pgt_security_become_extension_owner();
 
+	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_dependencies WHERE pgt_id = $1", 1, types,
+						 values, NULL);
 	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_definitions WHERE pgt_id = $1", 1, types,
 						 values, NULL);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();
+}
+
+bool
+pgt_stream_table_any_unguarded(const List *stream_tables)
+{
+	ListCell *lc;
+
+	foreach (lc, stream_tables)
+		if (!OidIsValid(
+				get_trigger_oid(((PgtStreamTable *) lfirst(lc))->relid, PGT_GUARD_TRIGGER, true)))
+			return true;
+	return false;
 }

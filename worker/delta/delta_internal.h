@@ -135,6 +135,7 @@ struct PgtDelta
 	Oid			relid;
 	Oid			view_relid;
 	Oid			owner;
+	bool		analyzed;		/* the definition is one */
 	bool		stale;
 	bool		forced;			/* analysed under force_technique */
 	uint64		generation;

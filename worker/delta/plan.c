@@ -116,7 +116,7 @@ is_forced(void)
 static void
 analyze_definition(PgtDelta *delta)
 {
-	MemoryContext context = AllocSetContextCreate(CacheMemoryContext,
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "pg_trickle definition",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -136,6 +136,7 @@ analyze_definition(PgtDelta *delta)
 	}
 	if (delta->context != NULL)
 		MemoryContextDelete(delta->context);
+	MemoryContextSetParent(context, CacheMemoryContext);
 	delta->context = context;
 	delta->definition = definition;
 	delta->owner = pgt_compat_relation_owner(delta->relid);
@@ -180,17 +181,18 @@ pgt_delta_open(int64 pgt_id, Oid relid, Oid view_relid)
 		delta->pgt_id = pgt_id;
 		delta->stale = true;
 	}
-	if (delta->stale || delta->relid != relid || delta->view_relid != view_relid ||
+	if (!delta->analyzed || delta->stale || delta->relid != relid || delta->view_relid != view_relid ||
 		delta->forced != is_forced())
 	{
 		PgtSecurity saved;
 
 		delta->relid = relid;
 		delta->view_relid = view_relid;
-		delta->stale = true;	/* until it succeeded */
+		delta->analyzed = false;	/* until it succeeded */
 		lock_sources(pgt_id);
 		saved = pgt_security_become(pgt_compat_relation_owner(relid));
 		analyze_definition(delta);
+		delta->analyzed = true;
 		pgt_security_restore(&saved);
 	}
 	return delta;

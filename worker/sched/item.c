@@ -15,6 +15,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -48,7 +49,10 @@ refresh_in_transaction(SchedTable *table)
 
 	pgt_coordinator_begin();
 	set_limits();
+	/* As there is in a session, for whatever repairs or triggers execute. */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	result = pgt_refresh_run(&request);
+	PopActiveSnapshot();
 	if (pgt_guc_max_refresh_runtime > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 	if (table->attempts > 0)

@@ -163,6 +163,9 @@ pgt_tables_load(SchedTables *old)
 	TimestampTz now = pgt_clock_now();
 	ListCell   *lc;
 
+	/* Whoever restores a dump makes indexes that a refresh would find missing. */
+	if (pgt_stream_table_any_unguarded(list))
+		list = NIL;
 	tables->context = context;
 	tables->tables = palloc0(sizeof(SchedTable) * Max(list_length(list), 1));
 	foreach(lc, list)
