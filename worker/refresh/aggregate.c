@@ -604,6 +604,7 @@ fold_rows(Folding *folding, PgtDeltaRows *rows, bool positive, bool rebuilding)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
 
+	pgt_apply_check_keys(folding->state, rows->desc, 1);
 	tuplestore_rescan(rows->rows);
 	while (tuplestore_gettupleslot(rows->rows, true, false, slot))
 	{

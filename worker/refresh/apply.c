@@ -53,6 +53,7 @@ pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state)
 	Apply *apply = palloc0(sizeof(Apply));
 	TupleDesc desc;
 
+	apply->context = CurrentMemoryContext;
 	/* What this transaction has written so far shall be found. */
 	CommandCounterIncrement();
 	apply->relation = table_open(relid, RowExclusiveLock);
@@ -205,6 +206,34 @@ pgt_apply_same_image(Apply *apply, TupleTableSlot *row)
 						   apply->old->tts_isnull, row->tts_values, row->tts_isnull);
 }
 
+/*
+ * Rows are taken over by position, without a look at their types: make sure
+ * that these are the table's. first: columns before them.
+ */
+void
+pgt_apply_check_rows(Apply *apply, TupleDesc rows, int first)
+{
+	TupleDesc desc = RelationGetDescr(apply->relation);
+	bool same = rows->natts - first == desc->natts;
+
+	for (int i = 0; i < desc->natts && same; i++)
+		same = TupleDescAttr(desc, i)->atttypid == TupleDescAttr(rows, i + first)->atttypid;
+	if (!same)
+		elog(ERROR, "rows for \"%s\" have columns of other types", apply->purpose);
+}
+
+/* The same for keys alone. */
+void
+pgt_apply_check_keys(Apply *apply, TupleDesc rows, int first)
+{
+	bool same = rows->natts - first >= apply->info->nkeys;
+
+	for (int i = 0; i < apply->info->nkeys && same; i++)
+		same = apply->info->keys[i].type == TupleDescAttr(rows, i + first)->atttypid;
+	if (!same)
+		elog(ERROR, "keys for \"%s\" have other types", apply->purpose);
+}
+
 /* The columns of source from first on (0-based) become apply->row. */
 TupleTableSlot *
 pgt_apply_fill(Apply *apply, TupleTableSlot *source, int first)
@@ -212,9 +241,7 @@ pgt_apply_fill(Apply *apply, TupleTableSlot *source, int first)
 	int natts = RelationGetDescr(apply->relation)->natts;
 
 	slot_getallattrs(source);
-	if (source->tts_tupleDescriptor->natts - first != natts)
-		elog(ERROR, "a row for \"%s\" has %d columns instead of %d", apply->purpose,
-			 source->tts_tupleDescriptor->natts - first, natts);
+	Assert(source->tts_tupleDescriptor->natts - first == natts);
 	ExecClearTuple(apply->row);
 	memcpy(apply->row->tts_values, source->tts_values + first, sizeof(Datum) * natts);
 	memcpy(apply->row->tts_isnull, source->tts_isnull + first, sizeof(bool) * natts);
@@ -257,12 +284,25 @@ pgt_apply_collect(Apply *apply)
 void
 pgt_apply_publish(Apply *apply)
 {
+	apply->publish = true;
+}
+
+/* The writer takes a transaction id, so it begins with the first row. */
+static void
+begin_writer(Apply *apply)
+{
+	MemoryContext old = MemoryContextSwitchTo(apply->context);
+
+	apply->publish = false;
 	apply->writer = pgt_capture_writer_begin(apply->relation);
+	MemoryContextSwitchTo(old);
 }
 
 void
 pgt_apply_note_effect(Apply *apply, TupleTableSlot *row, int weight)
 {
+	if (apply->publish)
+		begin_writer(apply);
 	if (apply->writer != NULL)
 		pgt_capture_writer_add(apply->writer, row, weight);
 	if (apply->effect != NULL)

@@ -110,6 +110,7 @@ replace_by_key(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 	}
 	if (keys != NULL && keys->desc != NULL)
 	{
+		pgt_apply_check_keys(apply, keys->desc, 0);
 		slot = MakeSingleTupleTableSlot(keys->desc, &TTSOpsMinimalTuple);
 		tuplestore_rescan(keys->rows);
 		while (tuplestore_gettupleslot(keys->rows, true, false, slot))
@@ -195,6 +196,8 @@ replace_images(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 	KeyMap *map = pgt_keymap_make_images(desc);
 	TupleTableSlot *scratch = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 
+	if (keys->desc != NULL)
+		pgt_apply_check_rows(apply, keys->desc, 0);
 	count_images(map, rows, desc, 1);
 	count_images(map, keys, desc, 0);
 	for (KeyEntry *entry = map->first; entry != NULL; entry = entry->next)
@@ -214,6 +217,8 @@ replace_images(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 bool
 pgt_apply_replace(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 {
+	if (rows->desc != NULL)
+		pgt_apply_check_rows(apply, rows->desc, 0);
 	switch (apply->info->identity)
 	{
 		case PGT_IDENTITY_SINGLE:
@@ -353,6 +358,7 @@ pgt_apply_signed(Apply *apply, PgtDeltaRows *rows)
 
 	if (rows->nrows == 0)
 		return true;
+	pgt_apply_check_rows(apply, rows->desc, 1);
 	images = consolidate(apply, rows);
 	scratch = MakeSingleTupleTableSlot(RelationGetDescr(apply->relation), &TTSOpsMinimalTuple);
 	if (apply->info->identity == PGT_IDENTITY_ROW)

@@ -266,6 +266,7 @@ pgt_full_apply(Apply *apply, PgtDeltaRows *rows)
 	Difference difference;
 	TupleTableSlot *slot;
 
+	pgt_apply_check_rows(apply, rows->desc, 0);
 	if (!pgt_apply_find_first(apply))
 	{
 		pgt_apply_bulk_insert(apply, rows);

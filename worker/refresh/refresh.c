@@ -379,8 +379,8 @@ lock_and_open(Refresh *refresh)
 	refresh->owner = pgt_stream_table_owner(refresh->st);
 	open_definition(refresh);
 	pgt_rights_check(refresh->st, refresh->owner);
+	check_storage(refresh); /* may open the definition again */
 	check_capture(refresh);
-	check_storage(refresh);
 	return true;
 }
 

@@ -119,6 +119,8 @@ typedef struct Apply
 	TupleTableSlot *row; /* virtual: the row to write */
 
 	/* Who gets what was really changed. */
+	MemoryContext context; /* lives as long as this */
+	bool publish;		   /* writer is to begin with the first row */
 	PgtChangeSet *effect;
 	PgtCaptureWriter *writer;
 	Datum *effect_values;
@@ -152,6 +154,8 @@ extern void pgt_apply_insert(Apply *apply, TupleTableSlot *row);
 extern void pgt_apply_update(Apply *apply, TupleTableSlot *row);	 /* apply->old becomes row */
 extern void pgt_apply_delete(Apply *apply);							 /* apply->old */
 extern bool pgt_apply_same_image(Apply *apply, TupleTableSlot *row); /* as apply->old */
+extern void pgt_apply_check_rows(Apply *apply, TupleDesc rows, int first);
+extern void pgt_apply_check_keys(Apply *apply, TupleDesc rows, int first);
 extern TupleTableSlot *pgt_apply_fill(Apply *apply, TupleTableSlot *source, int first);
 extern TupleTableSlot *pgt_apply_fill_tuple(Apply *apply, MinimalTuple tuple,
 											TupleTableSlot *scratch, int first);
