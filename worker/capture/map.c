@@ -39,6 +39,7 @@ typedef struct MapEntry
 	MapKey key;
 	bool valid;
 	bool touched; /* invalidated since it began to be read */
+	bool missing; /* there is no buffer, and nothing will invalidate the entry when there is */
 	Oid segments[PGT_SEGMENTS];
 	CaptureMap map;
 	MemoryContext context; /* of map.columns; NULL before the first use */
@@ -245,7 +246,9 @@ load_map(MapEntry *entry)
 	entry->touched = false;
 	old = MemoryContextSwitchTo(entry->context);
 	source = pgt_source_find_id(entry->key.source_id);
-	if (source == NULL || !OidIsValid(source->segments[0]) || !OidIsValid(source->segments[1]))
+	entry->missing = source == NULL || !OidIsValid(source->segments[0]) ||
+					 !OidIsValid(source->segments[1]);
+	if (entry->missing)
 		entry->map.ignored = true;
 	else
 	{
@@ -258,7 +261,7 @@ load_map(MapEntry *entry)
 			load_columns(&entry->map, entry->key.relid);
 	}
 	MemoryContextSwitchTo(old);
-	entry->valid = !entry->touched;
+	entry->valid = !entry->touched && !entry->missing;
 }
 
 Relation
@@ -279,8 +282,12 @@ pgt_capture_map_open(Oid relid, int64 source_id, const CaptureMap **map)
 	{
 		Oid segment;
 
-		while (!entry->valid)
-			load_map(entry);
+		if (!entry->valid)
+		{
+			do
+				load_map(entry);
+			while (!entry->valid && !entry->missing);
+		}
 		*map = &entry->map;
 		if (entry->map.ignored)
 			return NULL;
