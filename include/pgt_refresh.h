@@ -10,6 +10,9 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
+
 #include "pgt_stream_table.h"
 
 typedef struct PgtRefreshRequest
@@ -19,6 +22,8 @@ typedef struct PgtRefreshRequest
 	const char *initiated_by;	/* SCHEDULER MANUAL INITIAL */
 	bool		skip_locked;	/* do not wait for a running refresh */
 	int			attempt;
+	Snapshot	snapshot;		/* refresh to this one, after pgt_refresh_prepare; NULL: to a new one */
+	TimestampTz snapshot_at;	/* when it was taken */
 } PgtRefreshRequest;
 
 typedef struct PgtRefreshResult
@@ -37,6 +42,14 @@ typedef struct PgtRefreshResult
  * insufficient_privilege (the owner lost SELECT on a source), whatever the query raises.
  */
 extern PgtRefreshResult pgt_refresh_run(const PgtRefreshRequest *request);
+
+/*
+ * For several stream tables that are refreshed to one snapshot in one
+ * transaction: prepare each, inputs first, then take the snapshot, then run
+ * each, inputs first. Takes every lock that has to come before the snapshot;
+ * false if another session refreshes it. Errors as pgt_refresh_run.
+ */
+extern bool pgt_refresh_prepare(int64 pgt_id);
 
 /* The lock that serialises refreshes, ALTER and DROP of one stream table; until end of transaction. */
 extern bool pgt_refresh_lock(int64 pgt_id, bool wait);

@@ -172,16 +172,45 @@ check_storage(Refresh *refresh)
 /* ---- The snapshot and what came since the last ---- */
 
 static void
-take_snapshot(Refresh *refresh)
+mark_sources(Refresh *refresh)
 {
 	ListCell *lc;
 
 	foreach (lc, refresh->captured)
 		pgt_capture_mark(((PgtSourceUse *) lfirst(lc))->relid);
+}
+
+/* The caller's snapshot, with what this transaction did since. */
+static Snapshot
+copy_snapshot(Snapshot snapshot)
+{
+	Snapshot copy;
+
+	PushCopiedSnapshot(snapshot);
+	UpdateActiveSnapshotCommandId();
+	copy = RegisterSnapshot(GetActiveSnapshot());
+	PopActiveSnapshot();
+	return copy;
+}
+
+static void
+take_snapshot(Refresh *refresh)
+{
+	const PgtRefreshRequest *request = refresh->request;
+
+	mark_sources(refresh);
 	/* Own changes so far are part of the state, and of the frontier. */
 	CommandCounterIncrement();
-	refresh->snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	refresh->data_timestamp = pgt_clock_now();
+	if (request->snapshot != NULL)
+	{
+		refresh->snapshot = copy_snapshot(request->snapshot);
+		refresh->data_timestamp = request->snapshot_at;
+	}
+	else
+	{
+		refresh->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+		refresh->data_timestamp = pgt_clock_now();
+	}
 	refresh->frontier = pgt_frontier_of_snapshot(refresh->snapshot);
 	PGT_POINT("refresh-after-snapshot");
 }
@@ -478,4 +507,38 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 		refresh.result.reason = pstrdup(refresh.result.reason);
 	MemoryContextDelete(context);
 	return refresh.result;
+}
+
+bool
+pgt_refresh_prepare(int64 pgt_id)
+{
+	PgtRefreshRequest request = {.pgt_id = pgt_id, .skip_locked = true};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle refresh",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Refresh refresh = {.request = &request};
+	Running frame = {pgt_id, running};
+	volatile bool is_ours = false;
+
+	check_transaction();
+	running = &frame;
+	PG_TRY();
+	{
+		is_ours = lock_and_open(&refresh);
+	}
+	PG_FINALLY();
+	{
+		running = frame.outer;
+	}
+	PG_END_TRY();
+	if (is_ours)
+	{
+		mark_sources(&refresh);
+		/* What was repaired looks sound when the refresh comes by again. */
+		if (refresh.broken != NULL)
+			pgt_frontier_mark_rebuild(pgt_id, refresh.broken);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return is_ours;
 }
