@@ -12,6 +12,7 @@
 #include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
@@ -238,6 +239,17 @@ pgt_compat_waive_rights(PlannedStmt *stmt)
 	}
 #endif
 	return changed;
+}
+
+/* Does the user have the rights of the owner of the database? */
+static inline bool
+pgt_compat_owns_database(Oid database, Oid userid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, userid);
+#else
+	return pg_database_ownercheck(database, userid);
+#endif
 }
 
 #endif							/* PGT_COMPAT_H */

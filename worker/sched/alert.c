@@ -15,7 +15,7 @@
 #include "sched_internal.h"
 
 #define CHANNEL "pg_trickle_alert"
-#define LONGEST_TEXT 2000		/* a payload has less than 8000 bytes */
+#define LONGEST_TEXT 2000 /* a payload has less than 8000 bytes */
 
 char *
 pgt_alert_quote(const char *text)
@@ -30,16 +30,17 @@ pgt_alert_quote(const char *text)
 void
 pgt_alert_send(const char *event, const SchedTable *table, const char *details)
 {
-	char	   *schema = get_namespace_name(get_rel_namespace(table->st.relid));
-	char	   *name = get_rel_name(table->st.relid);
+	char *schema = get_namespace_name(get_rel_namespace(table->st.relid));
+	char *name = get_rel_name(table->st.relid);
 	StringInfoData json;
 
 	if (name == NULL || schema == NULL)
 		return;
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"event\":\"%s\",\"pgt_id\":" INT64_FORMAT
-					 ",\"pgt_schema\":%s,\"pgt_name\":%s%s%s}", event, table->st.pgt_id,
-					 pgt_alert_quote(schema), pgt_alert_quote(name),
+	appendStringInfo(&json,
+					 "{\"event\":\"%s\",\"pgt_id\":" INT64_FORMAT
+					 ",\"pgt_schema\":%s,\"pgt_name\":%s%s%s}",
+					 event, table->st.pgt_id, pgt_alert_quote(schema), pgt_alert_quote(name),
 					 details != NULL ? "," : "", details != NULL ? details : "");
 	Async_Notify(CHANNEL, json.data);
 }

@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -26,6 +27,7 @@
 
 #include "pgt_capture.h"
 #include "pgt_clock.h"
+#include "pgt_extension.h"
 #include "pgt_guc.h"
 #include "pgt_history.h"
 #include "pgt_point.h"
@@ -39,10 +41,14 @@
 #define HISTORY_INTERVAL_MS 600000
 #define HISTORY_BATCH 10000
 
-static Oid	extension = InvalidOid;
+#define LONGEST_BREATH_MS 60000
+
+static Oid extension = InvalidOid;
+static char *database_name = NULL; /* nobody renames it while it has a coordinator */
 static SchedTables *tables = NULL;
 static List *changed_sources = NIL; /* whose buffers may have something to empty */
 static MemoryContext source_context = NULL;
+static int errors_in_row = 0; /* outside of refreshes */
 
 /* ---- Coming and going ---- */
 
@@ -52,7 +58,10 @@ leave_slot(int code, Datum arg)
 	CoordinatorSlot *slot = pgt_slots_lock(MyDatabaseId);
 
 	if (slot != NULL && slot->pid == MyProcPid)
+	{
 		slot->pid = 0;
+		slot->ended_at = pgt_clock_now();
+	}
 	pgt_slots_unlock();
 }
 
@@ -61,7 +70,7 @@ static bool
 enter_slot(Oid database)
 {
 	CoordinatorSlot *slot;
-	bool		free_slot;
+	bool free_slot;
 
 	if (pgt_quiesce_holds(database))
 		return false;
@@ -83,10 +92,18 @@ note_no_extension(void)
 	pgt_slots_unlock();
 }
 
-/* Exit 0 is for ever, which is right: the launcher starts coordinators anew. */
+/*
+ * Of its own will, so that the next one may come at once. Exit 0 is for ever,
+ * which is right: the launcher starts coordinators anew.
+ */
 static void
 leave(void)
 {
+	CoordinatorSlot *slot = pgt_slots_lock(MyDatabaseId);
+
+	if (slot != NULL)
+		slot->failures = slot->not_before = 0;
+	pgt_slots_unlock();
 	if (IsTransactionState())
 		CommitTransactionCommand();
 	proc_exit(0);
@@ -95,7 +112,7 @@ leave(void)
 void
 pgt_coordinator_begin(void)
 {
-	Oid			now;
+	Oid now;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -106,7 +123,9 @@ pgt_coordinator_begin(void)
 	if (!OidIsValid(now) || (OidIsValid(extension) && now != extension))
 	{
 		PopActiveSnapshot();
-		note_no_extension();
+		/* If it was made anew, the next coordinator serves it. */
+		if (!OidIsValid(now))
+			note_no_extension();
 		leave();
 	}
 	extension = now;
@@ -136,47 +155,59 @@ reload_tables(void)
 {
 	pgt_coordinator_begin();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	pgt_extension_check_version();
+	if (database_name == NULL)
+		database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
 	tables = pgt_tables_load(tables);
 	PopActiveSnapshot();
 	pgt_coordinator_end();
 }
 
-/* True if anything may have changed. */
 static void
 collect_news(void)
 {
-	PgtWakeNews news;
+	PgtWakeNews news = pgt_wake_collect(note_source, NULL);
 
-	/* The catalog first, so that news of a new source find their reader. */
-	news = pgt_wake_collect(note_source, NULL);
 	if (news.catalog)
 		reload_tables();
+	/* A table that is new may read what changed before it was known. */
 	if (news.catalog || news.scan_all)
 		pgt_tables_note_all(tables, pgt_clock_now());
 }
 
 /* ---- Refreshing ---- */
 
+/* For pg_stat_activity. */
+static const char *
+describe(SchedTable **items, int count)
+{
+	if (count == 1)
+		return psprintf("refreshing stream table %s", items[0]->name);
+	return psprintf("refreshing stream table %s and %d that belong to it", items[0]->name,
+					count - 1);
+}
+
 /* Each table at most once; what a refresh makes ready comes in the same round. */
 static void
 run_round(MemoryContext context)
 {
-	SchedTable *table;
-
 	for (int i = 0; i < tables->count; i++)
 		tables->tables[i].done = false;
 	for (;;)
 	{
 		TimestampTz now = pgt_clock_now();
+		SchedTable **items;
+		int count;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(context);
+		items = palloc(sizeof(SchedTable *) * Max(tables->count, 1));
 		pgt_tables_decide(tables, now);
-		table = pgt_tables_next(tables, now);
-		if (table == NULL || ConfigReloadPending || pgt_quiesce_holds(MyDatabaseId))
+		count = pgt_tables_next(tables, now, items);
+		if (count == 0 || ConfigReloadPending || pgt_quiesce_holds(MyDatabaseId))
 			break;
-		pgstat_report_activity(STATE_RUNNING, "refreshing a stream table");
-		pgt_item_run(table);
+		pgstat_report_activity(STATE_RUNNING, describe(items, count));
+		pgt_item_run(items, count);
 		/* News of this refresh for its consumers, and of writers meanwhile. */
 		collect_news();
 	}
@@ -188,11 +219,11 @@ run_round(MemoryContext context)
 static void
 prune_sources(void)
 {
-	List	   *sources = changed_sources;
-	ListCell   *lc;
+	List *sources = changed_sources;
+	ListCell *lc;
 
 	changed_sources = NIL;
-	foreach(lc, sources)
+	foreach (lc, sources)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pgt_coordinator_begin();
@@ -240,8 +271,13 @@ static long
 time_to_wait(TimestampTz next_scan)
 {
 	TimestampTz now = pgt_clock_now();
-	TimestampTz next = Min(next_scan, pgt_tables_next_time(tables, now));
+	TimestampTz next;
 
+	/* News may have come for a table after its turn in this round. */
+	for (int i = 0; i < tables->count; i++)
+		tables->tables[i].done = false;
+	pgt_tables_decide(tables, now);
+	next = Min(next_scan, pgt_tables_next_time(tables, now));
 	if (changed_sources != NIL)
 		next = Min(next, now + PRUNE_INTERVAL_MS * INT64CONST(1000));
 	return next <= now ? 0 : (long) ((next - now) / 1000 + 1);
@@ -255,6 +291,8 @@ run_loop(MemoryContext context)
 	for (;;)
 	{
 		TimestampTz now = pgt_clock_now();
+		long wait;
+		long stats_wait;
 
 		/* There is no statement that could be cancelled. */
 		QueryCancelPending = false;
@@ -264,7 +302,7 @@ run_loop(MemoryContext context)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (pgt_quiesce_holds(MyDatabaseId))
+		if (pgt_quiesce_holds(MyDatabaseId) || !pgt_launcher_wants(database_name))
 			leave();
 		collect_news();
 		if (now >= next_scan)
@@ -276,17 +314,22 @@ run_loop(MemoryContext context)
 		if (pgt_guc_enabled)
 			run_round(context);
 		keep_house();
-		(void) pgt_clock_wait(pgt_guc_enabled ? time_to_wait(next_scan) : pgt_guc_scheduler_interval,
-							  PG_WAIT_EXTENSION);
+		errors_in_row = 0;
+		wait = pgt_guc_enabled ? time_to_wait(next_scan) : pgt_guc_scheduler_interval;
+		/* Nobody else does it in a background worker, and autovacuum goes by it. */
+		stats_wait = pgstat_report_stat(false);
+		if (stats_wait > 0)
+			wait = Min(wait, stats_wait);
+		(void) pgt_clock_wait(wait, PG_WAIT_EXTENSION);
 	}
 }
 
 void
 pgt_sched_coordinator_main(Datum arg)
 {
-	Oid			database = DatumGetObjectId(arg);
+	Oid database = DatumGetObjectId(arg);
 	MemoryContext context;
-	sigjmp_buf	local_sigjmp_buf;
+	sigjmp_buf local_sigjmp_buf;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -315,7 +358,10 @@ pgt_sched_coordinator_main(Datum arg)
 		MemoryContextSwitchTo(context);
 		if (pgt_quiesce_holds(MyDatabaseId))
 			leave();
-		(void) pgt_clock_wait(1000, PG_WAIT_EXTENSION);
+		(void) pgt_clock_wait(Min(1000L << Min(errors_in_row, 6), LONGEST_BREATH_MS),
+							  PG_WAIT_EXTENSION);
+		errors_in_row++;
+		QueryCancelPending = false;
 	}
 	PG_exception_stack = &local_sigjmp_buf;
 	MemoryContextSwitchTo(context);

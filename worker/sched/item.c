@@ -1,5 +1,6 @@
 /*
- * item.c: one scheduled refresh, and what follows from its failure.
+ * item.c: one scheduled refresh, or several to one snapshot, and what follows
+ * from a failure.
  *
  * A refresh is a transaction of its own, committed asynchronously: data and
  * frontier commit together, and what a crash loses is redone from the buffer.
@@ -27,6 +28,8 @@
 
 #include "sched_internal.h"
 
+#define BUSY_MS 50
+
 /* Settings of the transaction that has just begun. */
 static void
 set_limits(void)
@@ -35,69 +38,123 @@ set_limits(void)
 							 GUC_ACTION_LOCAL, true, 0, false);
 	(void) set_config_option("lock_timeout", psprintf("%d", pgt_guc_lock_timeout), PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * What comes out of a transaction. at: the table that it was at, to know whose
+ * an error is.
+ */
+typedef struct Attempt
+{
+	SchedTable **items;
+	PgtRefreshResult *results;
+	int count;
+	volatile int at;
+} Attempt;
+
+/* False if another session refreshes one of them. */
+static bool
+prepare_all(Attempt *attempt)
+{
+	for (attempt->at = 0; attempt->at < attempt->count; attempt->at++)
+	{
+		if (!pgt_refresh_prepare(attempt->items[attempt->at]->st.pgt_id))
+		{
+			attempt->results[attempt->at].action = "SKIP";
+			return false;
+		}
+	}
+	return true;
+}
+
+static void
+refresh_one(Attempt *attempt, Snapshot snapshot, TimestampTz snapshot_at)
+{
+	SchedTable *table = attempt->items[attempt->at];
+	PgtRefreshRequest request = {0};
+
+	request.pgt_id = table->st.pgt_id;
+	request.initiated_by = "SCHEDULER";
+	request.skip_locked = true;
+	request.attempt = table->attempts + 1;
+	request.snapshot = snapshot;
+	request.snapshot_at = snapshot_at;
 	/* A background worker has to arm it by itself. */
 	if (pgt_guc_max_refresh_runtime > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, pgt_guc_max_refresh_runtime);
-}
-
-static PgtRefreshResult
-refresh_in_transaction(SchedTable *table)
-{
-	PgtRefreshRequest request = {.pgt_id = table->st.pgt_id,.initiated_by = "SCHEDULER",
-	.skip_locked = true,.attempt = table->attempts + 1};
-	PgtRefreshResult result;
-
-	pgt_coordinator_begin();
-	set_limits();
-	/* As there is in a session, for whatever repairs or triggers execute. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	result = pgt_refresh_run(&request);
-	PopActiveSnapshot();
+	attempt->results[attempt->at] = pgt_refresh_run(&request);
 	if (pgt_guc_max_refresh_runtime > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
-	if (table->attempts > 0)
-		pgt_frontier_clear_error(table->st.pgt_id);
+}
+
+/* Results stay without action where nothing was done. */
+static void
+refresh_in_transaction(Attempt *attempt)
+{
+	Snapshot snapshot = NULL;
+	TimestampTz snapshot_at = 0;
+
+	attempt->at = 0;
+	pgt_coordinator_begin();
+	set_limits();
+	/* As a session has it: repairs run commands that want one around them. */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (attempt->count == 1 || prepare_all(attempt))
+	{
+		if (attempt->count > 1)
+		{
+			snapshot = RegisterSnapshot(GetTransactionSnapshot());
+			snapshot_at = pgt_clock_now();
+		}
+		for (attempt->at = 0; attempt->at < attempt->count; attempt->at++)
+			refresh_one(attempt, snapshot, snapshot_at);
+		attempt->at = attempt->count - 1;
+		if (snapshot != NULL)
+			UnregisterSnapshot(snapshot);
+	}
+	PopActiveSnapshot();
 	pgt_coordinator_end();
-	return result;
 }
 
 static void
 tell_if_behind(SchedTable *table, TimestampTz now)
 {
-	double		interval = table->schedule.kind == PGT_SCHEDULE_INTERVAL ?
-		table->schedule.interval / 1000.0 : 0;
-	bool		behind = interval > 0 && table->last_ms > interval;
+	double interval = table->schedule.kind == PGT_SCHEDULE_INTERVAL
+						  ? table->schedule.interval / 1000.0
+						  : 0;
+	bool behind = interval > 0 && table->last_ms > interval;
 
 	if (behind && !table->behind)
 	{
 		pgt_coordinator_begin();
-		pgt_alert_send("falling_behind", table,
-					   psprintf("\"duration_ms\":%.3f,\"schedule_ms\":%.3f", table->last_ms,
-								interval));
+		pgt_alert_send(
+			"falling_behind", table,
+			psprintf("\"duration_ms\":%.3f,\"schedule_ms\":%.3f", table->last_ms, interval));
 		pgt_coordinator_end();
 	}
 	table->behind = behind;
 }
 
 static void
-succeed(SchedTable *table, const PgtRefreshResult *result)
+succeed(SchedTable *table, const PgtRefreshResult *result, TimestampTz started)
 {
-	bool		skipped = strcmp(result->action, "SKIP") == 0;
-
 	table->attempts = table->errors = 0;
 	table->retry_at = 0;
 	table->retry_now = false;
-	/* Somebody else refreshes it: look again when he is done. */
-	table->pending = skipped;
-	table->must_rebuild = table->must_rebuild && skipped;
+	table->pending = false;
+	table->must_rebuild = false;
+	table->done = true;
+	table->last_start = started;
 	if (strcmp(result->action, "NO_DATA") != 0)
 		table->last_ms = result->duration_ms;
-	if (pgt_guc_log_refreshes && strcmp(result->action, "NO_DATA") != 0)
-		ereport(LOG,
-				(errmsg("refreshed stream table " INT64_FORMAT ": %s, " INT64_FORMAT " inserted, "
-						INT64_FORMAT " updated, " INT64_FORMAT " deleted, %.3f ms",
-						table->st.pgt_id, result->action, result->rows_inserted,
-						result->rows_updated, result->rows_deleted, result->duration_ms)));
+	tell_if_behind(table, pgt_clock_now());
+}
+
+/* Somebody else refreshes it. It may miss what came meanwhile, so look again soon. */
+static void
+put_off(SchedTable *table)
+{
+	table->busy_until = pgt_clock_now() + BUSY_MS * INT64CONST(1000);
 }
 
 static const char *
@@ -110,8 +167,7 @@ status_of(PgtFailureClass failure_class)
 static bool
 was_differential(const SchedTable *table)
 {
-	return !table->must_rebuild && table->st.full_reason == NULL &&
-		table->st.mode != PGT_MODE_FULL;
+	return !table->must_rebuild && table->st.full_reason == NULL && table->st.mode != PGT_MODE_FULL;
 }
 
 /*
@@ -142,26 +198,33 @@ record_failure(SchedTable *table, const ErrorData *error, const char *sqlstate,
 	row.pgt_id = table->st.pgt_id;
 	row.start_time = started;
 	row.end_time = pgt_clock_now();
-	row.action = table->must_rebuild ? "REINITIALIZE" :
-		table->st.full_reason != NULL || table->st.mode == PGT_MODE_FULL ? "FULL" : "DIFFERENTIAL";
+	row.action = table->must_rebuild ? "REINITIALIZE"
+				 : table->st.full_reason != NULL || table->st.mode == PGT_MODE_FULL
+					 ? "FULL"
+					 : "DIFFERENTIAL";
 	row.status = status_of(retry->failure_class);
 	row.initiated_by = "SCHEDULER";
 	row.attempt = table->attempts;
 	row.sqlstate = sqlstate;
 	row.error_message = error->message;
 	pgt_coordinator_begin();
+	if (pgt_stream_table_find_id(table->st.pgt_id) == NULL)
+	{
+		/* Dropped meanwhile, which is why. */
+		pgt_coordinator_end();
+		return;
+	}
 	pgt_history_insert(&row);
 	pgt_frontier_record_error(table->st.pgt_id, sqlstate, error->message, retry->counted,
 							  table->retry_at, suspended);
 	if (in_full_next)
-		pgt_frontier_mark_rebuild(table->st.pgt_id,
-								  psprintf("its changes could not be computed: %s", error->message));
+		pgt_frontier_mark_rebuild(
+			table->st.pgt_id, psprintf("its changes could not be computed: %s", error->message));
 	pgt_alert_send("refresh_failed", table,
 				   psprintf("\"sqlstate\":\"%s\",\"error\":%s,\"attempt\":%d", sqlstate,
 							pgt_alert_quote(error->message), table->attempts));
 	if (retry->suspend)
-		pgt_alert_send("suspended", table,
-					   psprintf("\"consecutive_errors\":%d", table->errors));
+		pgt_alert_send("suspended", table, psprintf("\"consecutive_errors\":%d", table->errors));
 	pgt_coordinator_end();
 }
 
@@ -169,15 +232,17 @@ static void
 fail(SchedTable *table, const ErrorData *error, TimestampTz started)
 {
 	TimestampTz now = pgt_clock_now();
-	char	   *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-	PgtFailure	failure = {0};
-	PgtRetry	retry;
-	bool		in_full_next;
+	char *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+	PgtFailure failure = {0};
+	PgtRetry retry;
+	bool in_full_next;
 
 	failure.sqlstate = sqlstate;
 	failure.timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		pgt_guc_max_refresh_runtime > 0 &&
-		pgt_clock_ms_between(started, now) >= pgt_guc_max_refresh_runtime;
+						pgt_guc_max_refresh_runtime > 0 &&
+						pgt_clock_ms_between(started, now) >= pgt_guc_max_refresh_runtime;
+	table->done = true;
+	table->last_start = started;
 	failure.attempt = ++table->attempts;
 	failure.counted_before = table->errors;
 	failure.max_counted = pgt_guc_max_errors;
@@ -192,28 +257,32 @@ fail(SchedTable *table, const ErrorData *error, TimestampTz started)
 	table->retry_event = retry.event;
 	table->retry_now = false;
 	table->retry_at = now + retry.delay_ms * INT64CONST(1000);
-	ereport(LOG,
-			(errmsg("refresh of stream table " INT64_FORMAT " failed: %s", table->st.pgt_id,
-					error->message),
-			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
+	ereport(LOG, (errmsg("could not refresh stream table %s: %s", table->name, error->message),
+				  error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
 	record_failure(table, error, sqlstate, &retry, started, in_full_next);
 	table->must_rebuild |= in_full_next;
 }
 
-/* Refreshes; never raises an error of the refresh. */
+/*
+ * Refreshes one table, or several to one snapshot in one transaction. Never
+ * raises an error of a refresh. With an error nothing of it is committed; the
+ * tables that are not to blame are left as they were, to be tried without the
+ * one that is.
+ */
 void
-pgt_item_run(SchedTable *table)
+pgt_item_run(SchedTable **items, int count)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz started = pgt_clock_now();
-	ErrorData  *error = NULL;
-	PgtRefreshResult result = {0};
+	ErrorData *error = NULL;
+	Attempt attempt = {0};
 
-	table->done = true;
-	table->last_start = started;
+	attempt.items = items;
+	attempt.count = count;
+	attempt.results = palloc0(sizeof(PgtRefreshResult) * count);
 	PG_TRY();
 	{
-		result = refresh_in_transaction(table);
+		refresh_in_transaction(&attempt);
 	}
 	PG_CATCH();
 	{
@@ -221,17 +290,22 @@ pgt_item_run(SchedTable *table)
 		error = CopyErrorData();
 		FlushErrorState();
 		disable_all_timeouts(false);
+		QueryCancelPending = false;
 		LockErrorCleanup();
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	if (error != NULL)
-		fail(table, error, started);
-	else
+		fail(items[attempt.at], error, started);
+	for (int i = 0; i < count && error == NULL; i++)
 	{
-		succeed(table, &result);
-		tell_if_behind(table, pgt_clock_now());
+		if (attempt.results[i].action == NULL)
+			continue;
+		if (strcmp(attempt.results[i].action, "SKIP") == 0)
+			put_off(items[i]);
+		else
+			succeed(items[i], &attempt.results[i], started);
+		MemoryContextSwitchTo(caller);
 	}
-	MemoryContextSwitchTo(caller);
 }

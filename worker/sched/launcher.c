@@ -40,24 +40,23 @@
 #define QUIESCE_WAIT_MS 500
 #define FIRST_BACKOFF_MS 1000
 #define LONGEST_BACKOFF_MS 60000
-#define STABLE_MS 10000			/* a coordinator that lived this long did not fail to start */
+#define STABLE_MS 10000 /* a coordinator that lived this long did not fail to start */
 
-static bool out_of_slots = false;	/* told once per change of state */
+static bool out_of_slots = false; /* told once per change of state */
 
-/* Does pg_trickle.databases name it? */
-static bool
-is_wanted(const char *name)
+bool
+pgt_launcher_wants(const char *name)
 {
-	char	   *copy;
-	List	   *names;
-	ListCell   *lc;
+	char *copy;
+	List *names;
+	ListCell *lc;
 
 	if (strcmp(pgt_guc_databases, "*") == 0)
 		return true;
 	copy = pstrdup(pgt_guc_databases);
 	if (!SplitIdentifierString(copy, ',', &names))
 		return false;
-	foreach(lc, names)
+	foreach (lc, names)
 		if (strcmp(lfirst(lc), name) == 0)
 			return true;
 	return false;
@@ -68,10 +67,10 @@ static List *
 list_databases(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	List	   *result = NIL;
-	Relation	relation;
+	List *result = NIL;
+	Relation relation;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
@@ -82,7 +81,7 @@ list_databases(void)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
 		if (database->datistemplate || !database->datallowconn ||
-			!is_wanted(NameStr(database->datname)))
+			!pgt_launcher_wants(NameStr(database->datname)))
 			continue;
 		MemoryContextSwitchTo(caller);
 		result = lappend_oid(result, database->oid);
@@ -118,8 +117,8 @@ tend_database(Oid database)
 {
 	TimestampTz now = pgt_clock_now();
 	CoordinatorSlot *slot;
-	bool		start = false;
-	long		wait = LONGEST_WAIT_MS;
+	bool start = false;
+	long wait = LONGEST_WAIT_MS;
 
 	if (pgt_quiesce_holds(database))
 		return QUIESCE_WAIT_MS;
@@ -137,7 +136,7 @@ tend_database(Oid database)
 	}
 	if (slot->pid == 0 && !slot->no_extension)
 	{
-		if (slot->started_at != 0 && now - slot->started_at > INT64CONST(1000) * STABLE_MS)
+		if (slot->ended_at - slot->started_at > INT64CONST(1000) * STABLE_MS)
 			slot->failures = 0;
 		if (slot->not_before > now)
 			wait = (slot->not_before - now) / 1000 + 1;
@@ -154,9 +153,11 @@ tend_database(Oid database)
 	if (start && !register_coordinator(database))
 	{
 		if (!out_of_slots)
-			ereport(LOG,
-					(errmsg("pg_trickle could not start a coordinator: no background worker slot is free"),
-					 errhint("Raise max_worker_processes.")));
+			ereport(
+				LOG,
+				(errmsg(
+					 "pg_trickle could not start a coordinator: no background worker slot is free"),
+				 errhint("Raise max_worker_processes.")));
 		out_of_slots = true;
 	}
 	else if (start)
@@ -167,11 +168,11 @@ tend_database(Oid database)
 static long
 tend_databases(void)
 {
-	List	   *databases = list_databases();
-	long		wait = LONGEST_WAIT_MS;
-	ListCell   *lc;
+	List *databases = list_databases();
+	long wait = LONGEST_WAIT_MS;
+	ListCell *lc;
 
-	foreach(lc, databases)
+	foreach (lc, databases)
 		wait = Min(wait, tend_database(lfirst_oid(lc)));
 	pgt_slots_keep_only(databases);
 	return wait;
@@ -191,7 +192,7 @@ pgt_sched_launcher_main(Datum arg)
 										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		long		wait;
+		long wait;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

@@ -23,6 +23,7 @@
 #include "commands/defrem.h"
 
 #include "pgt_clock.h"
+#include "pgt_compat.h"
 #include "pgt_shmem.h"
 
 #include "sched_internal.h"
@@ -37,7 +38,7 @@ static ProcessUtility_hook_type previous_hook = NULL;
 static const char *
 needed_database(Node *statement)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	switch (nodeTag(statement))
 	{
@@ -48,12 +49,12 @@ needed_database(Node *statement)
 				return ((RenameStmt *) statement)->subname;
 			return NULL;
 		case T_AlterDatabaseStmt:
-			foreach(lc, ((AlterDatabaseStmt *) statement)->options)
+			foreach (lc, ((AlterDatabaseStmt *) statement)->options)
 				if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
 					return ((AlterDatabaseStmt *) statement)->dbname;
 			return NULL;
 		case T_CreatedbStmt:
-			foreach(lc, ((CreatedbStmt *) statement)->options)
+			foreach (lc, ((CreatedbStmt *) statement)->options)
 				if (strcmp(lfirst_node(DefElem, lc)->defname, "template") == 0 &&
 					lfirst_node(DefElem, lc)->arg != NULL)
 					return defGetString(lfirst_node(DefElem, lc));
@@ -67,7 +68,7 @@ needed_database(Node *statement)
 static void
 nudge(pid_t pid, bool cancel)
 {
-	PGPROC	   *proc = BackendPidGetProc(pid);
+	PGPROC *proc = BackendPidGetProc(pid);
 
 	if (proc == NULL)
 		return;
@@ -82,10 +83,7 @@ send_away(Oid database)
 	CoordinatorSlot *slot = pgt_slots_lock(database);
 
 	if (slot != NULL)
-	{
-		slot->quiesce.backendId = MyProc->backendId;
-		slot->quiesce.localTransactionId = MyProc->lxid;
-	}
+		GET_VXID_FROM_PGPROC(slot->quiesce, *MyProc);
 	pgt_slots_unlock();
 	for (int waited = 0; waited < LONGEST_WAIT_MS; waited += STEP_MS)
 	{
@@ -106,13 +104,13 @@ pgt_quiesce_holds(Oid database)
 	CoordinatorSlot copy;
 	CoordinatorSlot *slot;
 
-	if (!pgt_slots_get(database, &copy) || copy.quiesce.backendId == InvalidBackendId)
+	if (!pgt_slots_get(database, &copy) || !VirtualTransactionIdIsValid(copy.quiesce))
 		return false;
 	if (!VirtualXactLock(copy.quiesce, false))
 		return true;
 	slot = pgt_slots_lock(database);
 	if (slot != NULL && VirtualTransactionIdEquals(slot->quiesce, copy.quiesce))
-		slot->quiesce.backendId = InvalidBackendId;
+		SetInvalidVirtualTransactionId(slot->quiesce);
 	pgt_slots_unlock();
 	return false;
 }
@@ -123,9 +121,11 @@ run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtility
 			QueryCompletion *completion)
 {
 	const char *name = needed_database(stmt->utilityStmt);
-	Oid			database = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
 
-	if (OidIsValid(database) && database != MyDatabaseId && pgt_shmem_available())
+	/* Whoever lacks the right will be told by the command itself. */
+	if (OidIsValid(database) && database != MyDatabaseId && pgt_shmem_available() &&
+		pgt_compat_owns_database(database, GetUserId()))
 		send_away(database);
 	if (previous_hook != NULL)
 		previous_hook(stmt, query, read_only, context, params, environment, dest, completion);

@@ -19,13 +19,14 @@
 
 typedef struct CoordinatorSlot
 {
-	Oid			database;		/* InvalidOid: free */
-	pid_t		pid;			/* 0: none runs */
-	bool		no_extension;	/* looked in vain; until its catalog has news */
-	VirtualTransactionId quiesce;	/* whoever wants it away, while that transaction lasts */
-	TimestampTz not_before;		/* of the next start */
-	int			failures;		/* starts in a row that did not last */
+	Oid database;				  /* InvalidOid: free */
+	pid_t pid;					  /* 0: none runs */
+	bool no_extension;			  /* looked in vain; until its catalog has news */
+	VirtualTransactionId quiesce; /* whoever wants it away, while that transaction lasts */
+	TimestampTz not_before;		  /* of the next start */
+	int failures;				  /* starts in a row that did not last */
 	TimestampTz started_at;
+	TimestampTz ended_at; /* of one that had got as far as to enter the slot */
 } CoordinatorSlot;
 
 extern void pgt_slots_init(void);
@@ -36,6 +37,11 @@ extern void pgt_slots_unlock(void);
 extern void pgt_slots_keep_only(List *databases);
 /* A copy; false if the database has none. */
 extern bool pgt_slots_get(Oid database, CoordinatorSlot *copy);
+
+/* ---- launcher.c ---- */
+
+/* Does pg_trickle.databases name it? */
+extern bool pgt_launcher_wants(const char *database_name);
 
 /* ---- quiesce.c ---- */
 
@@ -48,33 +54,38 @@ extern bool pgt_quiesce_holds(Oid database);
 typedef struct SchedTable
 {
 	PgtStreamTable st;
+	char *name; /* when it was loaded; for logs */
 	PgtSchedule schedule;
-	int			node;			/* in the graph */
-	bool		blind;			/* may change without any news: look whenever it is due */
-	bool		must_rebuild;
-	bool		suspended;
-	int			errors;			/* counted, in a row */
-	int			attempts;		/* failures in a row, counted or not */
+	int node;	   /* in the graph */
+	int group;	   /* of a diamond that is kept aligned; -1: none */
+	int nbranches; /* of a table where branches meet: the tables of its group */
+	int *branches; /* that lead to it, as indexes */
+	bool blind;	   /* may change without any news: look whenever it is due */
+	bool must_rebuild;
+	bool suspended;
+	int errors;	  /* counted, in a row */
+	int attempts; /* failures in a row, counted or not */
 	PgtRetryEvent retry_event;
-	TimestampTz retry_at;		/* 0: none */
-	bool		retry_now;
-	TimestampTz last_start;		/* 0: never */
-	TimestampTz due_at;			/* own schedule; calculated: of its consumers */
-	bool		pending;		/* there is news of an input */
+	TimestampTz retry_at; /* 0: none */
+	bool retry_now;
+	TimestampTz last_start; /* 0: never */
+	TimestampTz due_at;		/* own schedule; calculated: of its consumers */
+	bool pending;			/* there is news of an input */
 	TimestampTz pending_since;
-	double		last_ms;		/* of the last refresh */
+	TimestampTz busy_until; /* another session refreshes it: look again then; 0: no */
+	double last_ms;			/* of the last refresh */
 	PgtReadiness readiness;
-	bool		done;			/* in this round */
-	bool		behind;			/* falling_behind was told */
+	bool done;	 /* in this round */
+	bool behind; /* falling_behind was told */
 } SchedTable;
 
 typedef struct SchedTables
 {
 	MemoryContext context;
-	int			count;
-	SchedTable *tables;			/* by pgt_id */
-	PgtGraph   *graph;
-	int		   *table_of_node;	/* index into tables, or -1 */
+	int count;
+	SchedTable *tables; /* by pgt_id */
+	PgtGraph *graph;
+	int *table_of_node; /* index into tables, or -1 */
 } SchedTables;
 
 /* Reads the catalog; what is known of tables that are still there is kept. In a transaction. */
@@ -84,14 +95,17 @@ extern void pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since);
 extern void pgt_tables_note_all(SchedTables *tables, TimestampTz now);
 /* Decides the readiness of every table. */
 extern void pgt_tables_decide(SchedTables *tables, TimestampTz now);
-/* The table to refresh next, or NULL. */
-extern SchedTable *pgt_tables_next(SchedTables *tables, TimestampTz now);
-/* When something becomes due by time alone; PGT_SCHEDULE_NEVER if nothing will. */
+/*
+ * What to refresh next: one table, or all of a diamond that are to be
+ * refreshed now, inputs first. Returns how many; items has room for all.
+ */
+extern int pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items);
+/* When something becomes ready by time alone; PGT_SCHEDULE_NEVER if nothing will. */
 extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now);
 
-/* ---- item.c: one scheduled refresh ---- */
+/* ---- item.c: one scheduled refresh, or several to one snapshot ---- */
 
-extern void pgt_item_run(SchedTable *table);
+extern void pgt_item_run(SchedTable **items, int count);
 
 /* ---- alert.c ---- */
 
@@ -105,4 +119,4 @@ extern char *pgt_alert_quote(const char *text); /* as a JSON string */
 extern void pgt_coordinator_begin(void);
 extern void pgt_coordinator_end(void);
 
-#endif							/* SCHED_INTERNAL_H */
+#endif /* SCHED_INTERNAL_H */

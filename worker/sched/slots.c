@@ -5,7 +5,6 @@
  */
 #include "postgres.h"
 
-#include "storage/backendid.h"
 #include "storage/lwlock.h"
 
 #include "pgt_shmem.h"
@@ -61,7 +60,7 @@ pgt_slots_lock(Oid database)
 	{
 		memset(free_slot, 0, sizeof(CoordinatorSlot));
 		free_slot->database = database;
-		free_slot->quiesce.backendId = InvalidBackendId;
+		SetInvalidVirtualTransactionId(free_slot->quiesce);
 	}
 	return free_slot;
 }
@@ -92,7 +91,7 @@ pgt_slots_keep_only(List *databases)
 bool
 pgt_slots_get(Oid database, CoordinatorSlot *copy)
 {
-	bool		found = false;
+	bool found = false;
 
 	if (slots == NULL)
 		return false;

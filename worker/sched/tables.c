@@ -8,8 +8,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_class.h"
 #include "pgtime.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -25,7 +25,7 @@
 static int
 zone_offset(void *zone, int64_t unix_seconds)
 {
-	pg_time_t	time = (pg_time_t) unix_seconds;
+	pg_time_t time = (pg_time_t) unix_seconds;
 
 	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
 }
@@ -55,6 +55,16 @@ find_old(const SchedTables *old, int64 pgt_id)
 	return NULL;
 }
 
+static char *
+get_name(Oid relid)
+{
+	char *schema = get_namespace_name(get_rel_namespace(relid));
+	char *name = get_rel_name(relid);
+
+	return schema != NULL && name != NULL ? quote_qualified_identifier(schema, name)
+										  : psprintf("%u", relid);
+}
+
 static void
 load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, TimestampTz now)
 {
@@ -64,6 +74,7 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 
 	pgt_frontier_get(st->pgt_id, &row);
 	table->st = *st;
+	table->name = get_name(st->relid);
 	if (st->schedule == NULL ||
 		pgt_schedule_parse(st->schedule, &table->schedule, &error) != PGT_SCHEDULE_PARSED)
 		table->schedule.kind = PGT_SCHEDULE_CALCULATED;
@@ -104,8 +115,8 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 static int
 compare_tables(const void *left, const void *right)
 {
-	int64		a = ((const SchedTable *) left)->st.pgt_id;
-	int64		b = ((const SchedTable *) right)->st.pgt_id;
+	int64 a = ((const SchedTable *) left)->st.pgt_id;
+	int64 b = ((const SchedTable *) right)->st.pgt_id;
 
 	return a < b ? -1 : a > b;
 }
@@ -113,7 +124,7 @@ compare_tables(const void *left, const void *right)
 static SchedTable *
 find_table(SchedTables *tables, int64 pgt_id)
 {
-	SchedTable	key = {.st.pgt_id = pgt_id};
+	SchedTable key = {.st.pgt_id = pgt_id};
 
 	return bsearch(&key, tables->tables, tables->count, sizeof(SchedTable), compare_tables);
 }
@@ -121,15 +132,15 @@ find_table(SchedTables *tables, int64 pgt_id)
 static void
 load_graph(SchedTables *tables)
 {
-	List	   *dependencies = pgt_dependency_list_all();
-	int64_t    *ids = palloc(sizeof(int64_t) * Max(tables->count, 1));
-	PgtEdge    *edges = palloc(sizeof(PgtEdge) * Max(list_length(dependencies), 1));
-	int			nedges = 0;
-	ListCell   *lc;
+	List *dependencies = pgt_dependency_list_all();
+	int64_t *ids = palloc(sizeof(int64_t) * Max(tables->count, 1));
+	PgtEdge *edges = palloc(sizeof(PgtEdge) * Max(list_length(dependencies), 1));
+	int nedges = 0;
+	ListCell *lc;
 
 	for (int i = 0; i < tables->count; i++)
 		ids[i] = tables->tables[i].st.relid;
-	foreach(lc, dependencies)
+	foreach (lc, dependencies)
 	{
 		PgtDependency *dependency = lfirst(lc);
 		SchedTable *table = find_table(tables, dependency->pgt_id);
@@ -152,6 +163,46 @@ load_graph(SchedTables *tables)
 	}
 }
 
+/*
+ * Tables on paths that part and meet again are refreshed to one snapshot, so
+ * that the table where they meet never sees one branch ahead of the other.
+ */
+static void
+load_diamonds(SchedTables *tables)
+{
+	int nnodes = tables->graph->node_count;
+	int *group = palloc(sizeof(int) * Max(nnodes, 1));
+	bool *converges = palloc0(sizeof(bool) * Max(nnodes, 1));
+	bool *upstream = palloc(sizeof(bool) * Max(nnodes, 1));
+
+	(void) pgt_graph_find_diamonds(tables->graph, group, converges, palloc);
+	for (int i = 0; i < tables->count; i++)
+		tables->tables[i].group = -1;
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+
+		if (!converges[table->node] || strcmp(table->st.diamond_consistency, "none") == 0)
+			continue;
+		memset(upstream, false, sizeof(bool) * nnodes);
+		pgt_graph_mark_upstream(tables->graph, table->node, upstream, palloc);
+		table->branches = palloc(sizeof(int) * tables->count);
+		for (int j = 0; j < tables->count; j++)
+		{
+			SchedTable *branch = &tables->tables[j];
+
+			if (j == i || !upstream[branch->node] || group[branch->node] != group[table->node])
+				continue;
+			table->branches[table->nbranches++] = j;
+			branch->group = group[table->node];
+		}
+		table->group = group[table->node];
+	}
+	pfree(group);
+	pfree(converges);
+	pfree(upstream);
+}
+
 SchedTables *
 pgt_tables_load(SchedTables *old)
 {
@@ -159,19 +210,20 @@ pgt_tables_load(SchedTables *old)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	SchedTables *tables = palloc0(sizeof(SchedTables));
-	List	   *list = pgt_stream_table_list();
+	List *list = pgt_stream_table_list();
 	TimestampTz now = pgt_clock_now();
-	ListCell   *lc;
+	ListCell *lc;
 
 	/* Whoever restores a dump makes indexes that a refresh would find missing. */
 	if (pgt_stream_table_any_unguarded(list))
 		list = NIL;
 	tables->context = context;
 	tables->tables = palloc0(sizeof(SchedTable) * Max(list_length(list), 1));
-	foreach(lc, list)
+	foreach (lc, list)
 		load_table(&tables->tables[tables->count++], lfirst(lc), old, now);
 	qsort(tables->tables, tables->count, sizeof(SchedTable), compare_tables);
 	load_graph(tables);
+	load_diamonds(tables);
 	MemoryContextSwitchTo(caller);
 	if (old != NULL)
 		MemoryContextDelete(old->context);
@@ -193,8 +245,8 @@ note_table(SchedTable *table, TimestampTz since)
 void
 pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since)
 {
-	int			node = pgt_graph_find(tables->graph, relid);
-	PgtNodes	readers;
+	int node = pgt_graph_find(tables->graph, relid);
+	PgtNodes readers;
 
 	if (node < 0)
 		return;
@@ -217,13 +269,41 @@ pgt_tables_note_all(SchedTables *tables, TimestampTz now)
 
 /* ---- Deciding ---- */
 
-/* Due times; calculated tables are due with the first of their consumers. */
+/* By position in the order in which inputs come first; NULL for what is no stream table. */
+static SchedTable *
+table_at(SchedTables *tables, int position)
+{
+	int index = tables->table_of_node[tables->graph->order[position]];
+
+	return index < 0 ? NULL : &tables->tables[index];
+}
+
+/*
+ * A time of a cron schedule that passed with nothing to do is done with; a
+ * change that comes later waits for the next one.
+ */
+static void
+skip_idle_times(SchedTable *table, TimestampTz now)
+{
+	TimestampTz due;
+
+	if (table->schedule.kind != PGT_SCHEDULE_CRON || !table->pending || table->must_rebuild)
+		return;
+	while ((due = next_due(table, now)) <= now && due > table->last_start &&
+		   table->pending_since > due)
+		table->last_start = due;
+}
+
+/*
+ * Due times; calculated tables are due with the first of their consumers, and
+ * the branches of a diamond with the table where they meet.
+ */
 static void
 decide_due(SchedTables *tables, TimestampTz now)
 {
-	int			nnodes = tables->graph->node_count;
-	bool	   *inherits = palloc0(sizeof(bool) * Max(nnodes, 1));
-	int64_t    *due = palloc(sizeof(int64_t) * Max(nnodes, 1));
+	int nnodes = tables->graph->node_count;
+	bool *inherits = palloc0(sizeof(bool) * Max(nnodes, 1));
+	int64_t *due = palloc(sizeof(int64_t) * Max(nnodes, 1));
 
 	for (int i = 0; i < nnodes; i++)
 		due[i] = PGT_GRAPH_NEVER;
@@ -231,12 +311,24 @@ decide_due(SchedTables *tables, TimestampTz now)
 	{
 		SchedTable *table = &tables->tables[i];
 
+		skip_idle_times(table, now);
 		inherits[table->node] = table->schedule.kind == PGT_SCHEDULE_CALCULATED;
 		due[table->node] = next_due(table, now);
 	}
 	pgt_graph_inherit_least(tables->graph, inherits, now, due);
 	for (int i = 0; i < tables->count; i++)
 		tables->tables[i].due_at = due[tables->tables[i].node];
+	for (int i = nnodes - 1; i >= 0; i--)
+	{
+		SchedTable *table = table_at(tables, i);
+
+		for (int j = 0; table != NULL && j < table->nbranches; j++)
+		{
+			SchedTable *branch = &tables->tables[table->branches[j]];
+
+			branch->due_at = Min(branch->due_at, table->due_at);
+		}
+	}
 	pfree(inherits);
 	pfree(due);
 }
@@ -244,14 +336,15 @@ decide_due(SchedTables *tables, TimestampTz now)
 static void
 decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 {
-	PgtNodes	inputs = pgt_graph_inputs(tables->graph, table->node);
+	PgtNodes inputs = pgt_graph_inputs(tables->graph, table->node);
 	PgtReadyFacts facts = {0};
 
 	facts.paused = table->st.paused;
 	facts.suspended = table->suspended;
+	facts.running = table->busy_until > now;
 	facts.must_rebuild = table->must_rebuild;
 	facts.pending = table->pending ||
-		(table->blind && table->schedule.kind != PGT_SCHEDULE_CALCULATED);
+					(table->blind && table->schedule.kind != PGT_SCHEDULE_CALCULATED);
 	facts.upstream = PGT_UPSTREAM_REACHED;
 	facts.now = now;
 	facts.due_at = table->must_rebuild ? now : table->due_at;
@@ -259,7 +352,7 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 	facts.retry_now = table->retry_now;
 	for (int i = 0; i < inputs.count; i++)
 	{
-		int			index = tables->table_of_node[inputs.items[i]];
+		int index = tables->table_of_node[inputs.items[i]];
 		PgtUpstream upstream;
 
 		if (index < 0)
@@ -270,10 +363,6 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 			facts.pending = true;
 	}
 	table->readiness = pgt_ready_decide(&facts);
-	/* A cron time that passed with nothing to do has been; it is not made up for. */
-	if (table->readiness == PGT_READY_UNCHANGED && table->schedule.kind == PGT_SCHEDULE_CRON &&
-		table->due_at <= now)
-		table->last_start = table->due_at;
 	if (table->done && table->readiness >= PGT_READY_STALLED)
 		table->readiness = PGT_READY_UNCHANGED;
 }
@@ -284,16 +373,68 @@ pgt_tables_decide(SchedTables *tables, TimestampTz now)
 	decide_due(tables, now);
 	for (int i = 0; i < tables->graph->node_count; i++)
 	{
-		int			index = tables->table_of_node[tables->graph->order[i]];
+		SchedTable *table = table_at(tables, i);
 
-		if (index >= 0)
-			decide_table(tables, &tables->tables[index], now);
+		if (table != NULL)
+			decide_table(tables, table, now);
 	}
 }
 
+/* ---- Choosing ---- */
+
+static bool
+is_coming(const SchedTable *table)
+{
+	return table->readiness == PGT_READY_NOW || table->readiness == PGT_READY_AFTER_UPSTREAM;
+}
+
+/* Does it wait for a table outside of its group? */
+static bool
+waits_for_others(SchedTables *tables, const SchedTable *table)
+{
+	PgtNodes inputs = pgt_graph_inputs(tables->graph, table->node);
+
+	for (int i = 0; i < inputs.count; i++)
+	{
+		int index = tables->table_of_node[inputs.items[i]];
+
+		if (index >= 0 && tables->tables[index].group != table->group &&
+			pgt_ready_as_upstream(tables->tables[index].readiness) == PGT_UPSTREAM_COMING)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The members of a group that are to be refreshed, inputs first; 0 if one has to
+ * wait for something outside, -1 if one is being refreshed by somebody else or had
+ * its turn in this round.
+ */
+static int
+list_group(SchedTables *tables, int group, SchedTable **items)
+{
+	int count = 0;
+
+	for (int i = 0; i < tables->graph->node_count; i++)
+	{
+		SchedTable *table = table_at(tables, i);
+
+		if (table == NULL || table->group != group)
+			continue;
+		if (table->readiness == PGT_READY_RUNNING || table->done)
+			return -1;
+		if (!is_coming(table))
+			continue;
+		if (waits_for_others(tables, table))
+			return 0;
+		items[count++] = table;
+	}
+	return count;
+}
+
 /* By level, then by how stale it is in units of its interval. */
-SchedTable *
-pgt_tables_next(SchedTables *tables, TimestampTz now)
+static SchedTable *
+choose(SchedTables *tables, TimestampTz now, const bool *leave_out)
 {
 	SchedTable *best = NULL;
 	PgtReadyItem best_item = {0};
@@ -303,14 +444,13 @@ pgt_tables_next(SchedTables *tables, TimestampTz now)
 		SchedTable *table = &tables->tables[i];
 		PgtReadyItem item;
 
-		if (table->readiness != PGT_READY_NOW)
+		if (table->readiness != PGT_READY_NOW || leave_out[i])
 			continue;
 		item.id = table->st.pgt_id;
 		item.level = tables->graph->level[table->node];
-		item.staleness = pgt_ready_staleness(now, table->pending_since,
-											 (int64_t) (table->last_ms * 1000),
-											 pgt_schedule_length(&table->schedule, now, zone_offset,
-																 schedule_zone()));
+		item.staleness = pgt_ready_staleness(
+			now, table->pending_since, (int64_t) (table->last_ms * 1000),
+			pgt_schedule_length(&table->schedule, now, zone_offset, schedule_zone()));
 		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
 		{
 			best = table;
@@ -318,6 +458,34 @@ pgt_tables_next(SchedTables *tables, TimestampTz now)
 		}
 	}
 	return best;
+}
+
+int
+pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items)
+{
+	bool *leave_out = palloc0(sizeof(bool) * Max(tables->count, 1));
+	SchedTable *first = NULL;
+	SchedTable *table;
+	int count = 0;
+
+	while (count == 0 && (table = choose(tables, now, leave_out)) != NULL)
+	{
+		leave_out[table - tables->tables] = true;
+		if (table->group < 0)
+		{
+			items[count++] = table;
+			break;
+		}
+		count = list_group(tables, table->group, items);
+		if (count == 0 && first == NULL)
+			first = table;
+		count = Max(count, 0);
+	}
+	/* Groups that wait for one another: one of them has to begin. */
+	if (count == 0 && first != NULL)
+		items[count++] = first;
+	pfree(leave_out);
+	return count;
 }
 
 TimestampTz
@@ -329,7 +497,11 @@ pgt_tables_next_time(SchedTables *tables, TimestampTz now)
 	{
 		SchedTable *table = &tables->tables[i];
 
-		if (table->readiness == PGT_READY_BACKING_OFF)
+		if (table->readiness == PGT_READY_NOW)
+			next = now;
+		else if (table->readiness == PGT_READY_RUNNING)
+			next = Min(next, table->busy_until);
+		else if (table->readiness == PGT_READY_BACKING_OFF)
 			next = Min(next, table->retry_at);
 		else if (table->readiness == PGT_READY_NOT_DUE)
 			next = Min(next, table->due_at);
