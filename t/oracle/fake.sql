@@ -28,3 +28,21 @@ $$;
 
 CREATE FUNCTION pgtrickle.explain_refresh_mode(name text) RETURNS TABLE (effective_mode text)
 LANGUAGE sql AS $$ SELECT 'FULL' $$;
+
+CREATE FUNCTION pgtrickle.drop_stream_table(name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE 'DROP TABLE ' || name;
+	DELETE FROM pgtrickle.fake AS f WHERE f.name = drop_stream_table.name;
+END
+$$;
+
+CREATE FUNCTION pgtrickle.alter_stream_table(name text, query text, refresh_mode text)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pgtrickle.drop_stream_table(name);
+	PERFORM pgtrickle.create_stream_table(name, query, '', '');
+END
+$$;
+
+GRANT USAGE ON SCHEMA pgtrickle TO PUBLIC;
+GRANT ALL ON pgtrickle.fake TO PUBLIC;

@@ -1,7 +1,8 @@
 # Oracle::Case: everything a seed makes, as data that can be run, cut and written down.
 #
 #   { seed, tables, views => [{name, q}], streams => [{name, q, mode, tags}], steps,
-#     settings => { session number => [SET ...] }, role }
+#     settings => { session number => [SET ...] },
+#     ratio => differential_max_change_ratio, role => 1 if not run by a superuser }
 package Oracle::Case;
 
 use strict;
@@ -16,13 +17,14 @@ use Oracle::Query;
 use Oracle::Tree;
 use Oracle::History;
 
-our @EXPORT = qw(make_case setup_sql insert_step_sql stream_sql);
+our @EXPORT = qw(current_query make_case setup_sql insert_step_sql stream_sql);
 
 sub make_case
 {
 	my ($seed, %opt) = @_;
 
 	srand($seed);
+	set_wide(chance(0.1));
 	my @tables = make_tables();
 	my @relations = map { relation_of_table($_) } @tables;
 	my (@views, @streams);
@@ -42,7 +44,13 @@ sub make_case
 		# Each later stream table may read the earlier ones; make that likely.
 		push @relations, (relation_of_query($name, $query, 'stream table')) x 2;
 	}
-	my $steps = make_history(\@tables, [ map { $_->{name} } @streams ], $opt{steps} || between(15, 50));
+	# The last ones may come later, while others write.
+	my @names = map { $_->{name} } @streams;
+	my $early = chance(0.3) ? between(0, $#names) : scalar @names;
+	my ($other) = make_query([ grep { $_->{name} ne $names[-1] } @relations ]);
+	my $steps = make_history(\@tables, \@names, $opt{steps} || between(15, 50),
+		late => [ @names[ $early .. $#names ] ], last => $names[-1], other_query => $other);
+	$_->{late} = 1 for @streams[ $early .. $#streams ];
 
 	return {
 		seed => $seed,
@@ -50,6 +58,8 @@ sub make_case
 		views => \@views,
 		streams => \@streams,
 		steps => $steps,
+		ratio => pick(1, 1, 1, 0.15),
+		role => chance(0.25) ? 1 : 0,
 		settings => { map { $_ => [ session_settings() ] } 1 .. 4 }
 	};
 }
@@ -106,11 +116,18 @@ sub setup_sql
 	return @sql;
 }
 
+# A stream table may have been given another query.
+sub current_query
+{
+	my ($stream) = @_;
+	return $stream->{current} || $stream->{q};
+}
+
 sub stream_sql
 {
 	my ($stream, $mode) = @_;
 	my $name = table_name($stream->{name}) =~ s/'/''/gr;
-	my $query = query_sql($stream->{q}) =~ s/'/''/gr;
+	my $query = query_sql(current_query($stream)) =~ s/'/''/gr;
 
 	return "SELECT pgtrickle.create_stream_table('$name', '$query', schedule => '1h', refresh_mode => '"
 	  . ($mode || $stream->{mode}) . "')";

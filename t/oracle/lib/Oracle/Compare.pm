@@ -20,7 +20,8 @@ our @EXPORT = qw(compare_sql);
 sub compare_sql
 {
 	my ($stream) = @_;
-	my @columns = query_columns($stream->{q});
+	my $tree = $stream->{current} || $stream->{q};
+	my @columns = query_columns($tree);
 	my (@equal, @image);
 
 	for my $column (@columns)
@@ -32,7 +33,7 @@ sub compare_sql
 	my $list = join(', ', map { "$equal[$_] AS e$_" } 0 .. $#equal);
 	$list .= @image ? ', record_send(ROW(' . join(', ', @image) . ')) AS image' : '';
 	my $table = table_name($stream->{name});
-	my $query = query_sql($stream->{q});
+	my $query = query_sql($tree);
 	my $shown = 'ROW(' . join(', ', map { "d.e$_" } 0 .. $#equal) . ')::text'
 	  . (@image ? q{ || ' image ' || right(encode(d.image, 'hex'), 400)} : '');
 

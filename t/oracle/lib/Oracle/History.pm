@@ -5,6 +5,7 @@
 #   { k => 'insert', t, names, rows, suffix, target }   rows that the shrinker can drop
 #   { k => 'copy', t, names, rows, target }
 #   { k => 'refresh', st, mode }         refresh a stream table, then compare it
+#   { k => 'create', st }  { k => 'drop', st }  { k => 'alter', st, q }
 #   { k => 'wait', st, other }           refresh in this session, which has to wait for the
 #                                        session other to finish its transaction
 #   { k => 'storm', scripts }            all at once, in whatever order it comes
@@ -37,10 +38,19 @@ sub make_history
 	%in = ();
 	@prepared = ();
 	$prepared = $savepoint = 0;
+	my @late = @{ $opt{late} || [] };
 	while (@steps < $length)
 	{
 		my $s = between(1, $sessions);
-		push @steps, map { +{ s => $s, %$_ } } make_step($s, $opt{role});
+		if (@late && chance(3 / $length * @late))
+		{
+			push @steps, { s => $s, k => 'create', st => shift @late };
+		}
+		if ($opt{last} && chance(0.03))
+		{
+			push @steps, { s => $s, k => pick('drop', 'create', 'alter'), st => $opt{last}, q => $opt{other_query} };
+		}
+		push @steps, map { +{ s => $s, %$_ } } make_step($s);
 	}
 	push @steps, { s => 1, k => 'storm', scripts => [ map { storm_script($_) } 1 .. 3 ] }
 	  if chance(0.08);
@@ -51,7 +61,7 @@ sub sql { return { k => 'sql', sql => $_[0] } }
 
 sub make_step
 {
-	my ($s, $role) = @_;
+	my ($s) = @_;
 
 	return start($s) if !$in{$s} && chance(0.35);
 	return finish($s) if $in{$s} && chance(0.18);
@@ -59,6 +69,7 @@ sub make_step
 	return savepoint_step($s) if $in{$s} && chance(0.12);
 	return refresh_step($s) if chance(0.3);
 	return as_replica() if chance(0.02);
+	return block_step() if chance(0.03);
 	return maintenance() if chance(0.02);
 	return write_step();
 }
@@ -123,18 +134,56 @@ sub as_replica
 		sql('RESET session_replication_role'));
 }
 
+# DDL on sources, and what it hides: writes that fire no trigger, partitions that go and
+# come back, a function that means something else from now on.
 sub maintenance
 {
-	my $table = table_name(pick(@tables)->{name});
-	return sql(pick("ANALYZE $table", "VACUUM $table", "ALTER TABLE $table ADD COLUMN IF NOT EXISTS late integer DEFAULT 7",
-		"CREATE INDEX ON $table (k)"));
+	my $table = pick(@tables);
+	my $name = table_name($table->{name});
+	my $refresh = { k => 'refresh', st => pick(@streams), unchecked => 1 };
+	my ($part) = grep { $_->{bound} } @{ $table->{parts} || [] };
+
+	if ($part && chance(0.5))
+	{
+		my $part_name = table_name($part->{name});
+		return (sql("ALTER TABLE $name DETACH PARTITION $part_name"), $refresh,
+			sql("DELETE FROM $part_name WHERE g = " . between(0, 4)),
+			sql("ALTER TABLE $name ATTACH PARTITION $part_name $part->{bound}"));
+	}
+	return pick(
+		sub { sql("ANALYZE $name") },
+		sub { sql("VACUUM (FULL) $name") },
+		sub { sql("ALTER TABLE $name ADD COLUMN IF NOT EXISTS late integer DEFAULT 7") },
+		sub { sql("CREATE INDEX ON $name (k)") },
+		sub { (sql("ALTER TABLE $name DISABLE TRIGGER USER"), write_to($table), chance(0.3) ? $refresh : (), sql("ALTER TABLE $name ENABLE TRIGGER USER")) },
+		sub { (sql("BEGIN"), sql("ALTER TABLE $name RENAME COLUMN g TO renamed"), $refresh, sql("ALTER TABLE $name RENAME COLUMN renamed TO g"), sql("COMMIT")) },
+		sub { (sql("BEGIN"), sql("ALTER TABLE $name RENAME TO renamed"), $refresh, sql("ALTER TABLE o.renamed RENAME TO " . quote_name($table->{name})), sql("COMMIT")) },
+		sub { sql("CREATE OR REPLACE FUNCTION o.twice(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT " . pick(2, 3) . " * \$1'") },
+		sub { sql('CREATE INDEX ON ' . table_name(pick(@streams)) . ' (c1)') },
+	)->();
+}
+
+# Many commands of one transaction in one statement, and more subtransactions than fit
+# into shared memory.
+sub block_step
+{
+	my $st = pick(@streams);
+	my $refresh = "PERFORM pgtrickle.refresh_stream_table('" . (table_name($st) =~ s/'/''/gr) . "')";
+	my @write = map { my $table = pick(@tables); pick(update_sql($table), delete_sql($table)) } 1 .. 3;
+	my $body = chance(0.6)
+	  ? "$write[0]; $refresh; $write[1]; $refresh; $write[2];"
+	  : "FOR i IN 1..70 LOOP BEGIN $write[0]; IF i % 2 = 0 THEN RAISE division_by_zero; END IF; EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP;";
+
+	return (sql("DO \$do\$ BEGIN $body END \$do\$"), { k => 'refresh', st => $st });
 }
 
 # --- writes ----------------------------------------------------------------------------
 
-sub write_step
+sub write_step { return write_to(pick(@tables)) }
+
+sub write_to
 {
-	my $table = pick(@tables);
+	my ($table) = @_;
 	my $kind = pick_weighted(
 		insert => 30, update => 28, delete => 16, copy => 5, upsert => 8, merge => 5, select => 3,
 		move => 4, truncate => 1.5, join => 3);
@@ -221,6 +270,7 @@ sub condition
 	$prefix ||= '';
 	return "${prefix}ctid = ANY (ARRAY(SELECT ctid FROM $name ORDER BY tableoid, ctid LIMIT " . between(1, 3) . ' OFFSET ' . between(0, 9) . pick('', ' FOR UPDATE SKIP LOCKED') . '))'
 	  if $table->{kind} ne 'partitioned' && chance(0.35);
+	return "${prefix}k " . pick('<', '>') . ' ' . between(20, 130) if is_wide() && chance(0.5);
 	my $col = pick(@{ $table->{cols} });
 	my $column = $prefix . quote_name($col->{name});
 

@@ -133,7 +133,7 @@ sub output_of
 sub make_from
 {
 	my ($depth, $with) = @_;
-	my $n = pick_weighted(1 => 35, 2 => 40, 3 => 20, 4 => 5);
+	my $n = is_wide() ? pick_weighted(1 => 30, 2 => 50, 3 => 10) : pick_weighted(1 => 35, 2 => 40, 3 => 20, 4 => 5);
 	my ($from, $scope) = make_leaf($depth, $with);
 	my ($first, $same) = ($from, 1);
 
@@ -162,7 +162,7 @@ sub make_join
 	my $join = { k => 'join', type => $type, l => $left, r => $right, on => [] };
 
 	# Cross joins only of plain tables: their size is the product.
-	if ($type eq 'CROSS JOIN' && ($left->{k} ne 'table' || $right->{k} ne 'table'))
+	if ($type eq 'CROSS JOIN' && (is_wide() || $left->{k} ne 'table' || $right->{k} ne 'table'))
 	{
 		$type = $join->{type} = 'JOIN';
 	}

@@ -163,6 +163,8 @@ sub new_database
 		last if $dbh->do("DROP DATABASE IF EXISTS $self->{dbname} WITH (FORCE)");
 		sleep(0.05);
 	}
+	$dbh->do('CREATE ROLE tester');
+	$dbh->do('GRANT SET ON PARAMETER session_replication_role TO tester');
 	$dbh->do("CREATE DATABASE $self->{dbname}") or die "CREATE DATABASE: " . $dbh->errstr;
 	$dbh->disconnect;
 	delete $self->{session}{admin};
@@ -187,14 +189,20 @@ sub prepare_sessions
 		$self->run_sql($s, $_)
 		  for 'SET client_min_messages = error', 'SET lock_timeout = 40', 'SET statement_timeout = 20000',
 		  @{ $self->{case}{settings}{$s} || [] };
-		next if $self->{fake};
-		$self->run_sql($s, 'LOAD \'pg_trickle\'');
-		$self->run_sql($s, "SET pg_trickle.force_technique = '$self->{technique}'") or die $self->{message};
-		$self->run_sql($s, 'SET pg_trickle.verify = on');
-		# Tables this small are always cheaper in full.
-		$self->run_sql($s, 'SET pg_trickle.differential_max_change_ratio = 1') ;
+		if (!$self->{fake})
+		{
+			$self->run_sql($s, 'LOAD \'pg_trickle\'');
+			$self->run_sql($s, "SET pg_trickle.force_technique = '$self->{technique}'") or die $self->{message};
+			$self->run_sql($s, 'SET pg_trickle.verify = on');
+			# Tables this small are always cheaper in full.
+			my $ratio = defined $self->{case}{ratio} ? $self->{case}{ratio} : 1;
+			$self->run_sql($s, "SET pg_trickle.differential_max_change_ratio = $ratio");
+		}
+		$self->run_sql($s, 'SET SESSION AUTHORIZATION tester') if $self->{case}{role};
 	}
-	$self->rows('admin', "SET client_min_messages = error; SET extra_float_digits = 1; SELECT 1");
+	$self->run_sql('admin', $_)
+	  for 'RESET SESSION AUTHORIZATION', 'SET client_min_messages = error', 'SET lock_timeout = 10000', 'GRANT CREATE ON DATABASE oracle TO tester',
+	  $self->{case}{role} ? 'SET SESSION AUTHORIZATION tester' : ();
 	$self->{step} = 'setup';
 }
 
@@ -208,60 +216,120 @@ sub set_up
 		$self->run_sql('admin', $sql)
 		  or die { kind => 'invalid', key => 'invalid', detail => "$self->{message}\n$sql" };
 	}
-	# A session without the settings that make its view of the world odd.
-	$self->{usable} = {};
-	$self->create_stream($_) for @{ $case->{streams} };
+	delete @$_{qw(current rejected taken)} for @{ $case->{streams} };
+	$self->create_stream(1, $_) for grep { !$_->{late} } @{ $case->{streams} };
 }
 
-sub create_stream
+# Does PostgreSQL take the query at all, and in a time that leaves room for others?
+sub takes_query
 {
-	my ($self, $stream) = @_;
-	my $query = query_sql($stream->{q});
+	my ($self, $stream, $tree) = @_;
+	my $query = query_sql($tree);
 
-	# Does PostgreSQL take the query at all, and in a time that leaves room for others?
 	$self->run_sql('admin', 'SET statement_timeout = 300');
 	my $taken = $self->run_sql('admin', "SELECT * FROM ($query) AS q");
 	my ($state, $message) = ($self->{sqlstate}, $self->{message});
 	$self->run_sql('admin', 'SET statement_timeout = 0');
-	if (!$taken)
+	return 1 if $taken;
+	# Not while another session changes a table that it reads.
+	return 0 if $state eq '55P03';
+	if ($state =~ /^(?:42P01|42703)$/)
 	{
-		($self->{sqlstate}, $self->{message}) = ($state, $message);
-		$self->count('queries that PostgreSQL rejects', $self->{sqlstate});
-		$self->trace("rejected: $self->{message}\n  $query") if $self->{explain_rejected};
-		$stream->{rejected} = $self->{message};
-		return;
+		$self->count('queries that read what is not there', $state);
+		return 0;
 	}
-	if (!$self->run_sql(1, stream_sql($stream)))
-	{
-		if ($self->{sqlstate} eq '0A000' && $stream->{mode} eq 'DIFFERENTIAL')
-		{
-			my $why = $self->{message};
-			$self->run_sql(1, stream_sql($stream, 'AUTO')) or $self->fail_create($stream);
-			$self->{usable}{ $stream->{name} } = 'AUTO';
-			$self->count('not maintained', $why);
-		}
-		else
-		{
-			$self->fail_create($stream);
-		}
-	}
-	$self->{usable}{ $stream->{name} } ||= $stream->{mode};
-	$self->note_mode($stream);
-	$self->check(1, $stream->{name}, 'creation');
+	$self->count('queries that PostgreSQL rejects', $state);
+	$self->trace("rejected: $message\n  $query") if $self->{explain_rejected};
+	$stream->{rejected} = $message;
+	return 0;
 }
 
-sub fail_create
+sub exists_in
 {
-	my ($self, $stream) = @_;
-	die { kind => 'create', key => "create $self->{sqlstate}", stream => $stream->{name}, detail => $self->{message} };
+	my ($self, $s, $name) = @_;
+	my $relation = table_name($name) =~ s/'/''/gr;
+	return $self->sql_value($s, "SELECT to_regclass('$relation') IS NOT NULL");
+}
+
+sub create_stream
+{
+	my ($self, $s, $stream) = @_;
+
+	return 0 if $stream->{rejected} || !$self->takes_query($stream, current_query($stream));
+	my $ok = $self->run_sql($s, stream_sql($stream));
+	if (!$ok && $self->{sqlstate} eq '0A000' && $stream->{mode} eq 'DIFFERENTIAL' && !$self->{iso}{$s})
+	{
+		$self->count('not maintained', $1) if $self->{message} =~ /Reason: (.*?)\.?\n/;
+		$ok = $self->in_transaction($s) ? undef : $self->run_sql($s, stream_sql($stream, 'AUTO'));
+		return $self->abort($s) unless defined $ok;
+	}
+	if (!$ok)
+	{
+		my $state = $self->{sqlstate};
+		my $isolated = $self->{iso}{$s} && $self->in_transaction($s);
+		die {
+			kind => 'create', key => "create $state", stream => $stream->{name},
+			detail => "$self->{message}\n" . stream_sql($stream)
+		} unless $GAVE_WAY{$state} || $isolated || $state =~ /^(?:42P07|42710|23505|42P01|25P02|25001)$/;
+		$self->count('creations', "gave way $state");
+		$self->abort($s);
+		return 0;
+	}
+	$self->count('creations', $self->in_transaction($s) ? 'in a transaction' : 'alone');
+	$self->note_mode($s, $stream);
+	$self->check($s, $stream->{name}, 'creation');
+	return 1;
+}
+
+sub create_step
+{
+	my ($self, $step) = @_;
+	my $stream = $self->stream($step->{st});
+
+	return if !$stream || $self->exists_in($step->{s}, $step->{st});
+	$self->create_stream($step->{s}, $stream);
+}
+
+sub drop_step
+{
+	my ($self, $step) = @_;
+
+	return unless $self->stream($step->{st}) && $self->exists_in($step->{s}, $step->{st});
+	my $name = table_name($step->{st}) =~ s/'/''/gr;
+	$self->write($step->{s}, "SELECT pgtrickle.drop_stream_table('$name')");
+}
+
+# Another query for a stream table, between transactions.
+sub alter_step
+{
+	my ($self, $step) = @_;
+	my ($s, $stream) = ($step->{s}, $self->stream($step->{st}));
+
+	return if !$stream || $self->in_transaction($s) || !$self->exists_in($s, $step->{st});
+	my $tree = $stream->{current} ? $stream->{q} : $step->{q};
+	return unless $self->takes_query({}, $tree);
+	my $name = table_name($step->{st}) =~ s/'/''/gr;
+	my $query = query_sql($tree) =~ s/'/''/gr;
+	my $sql = "SELECT pgtrickle.alter_stream_table('$name', query => '$query', refresh_mode => 'AUTO')";
+
+	if ($self->run_sql($s, $sql))
+	{
+		$stream->{current} = $tree;
+		$self->count('creations', 'altered');
+		$self->check($s, $step->{st}, 'alteration');
+		return;
+	}
+	$self->count('creations', "alteration failed $self->{sqlstate}");
+	die { kind => 'alter', key => "alter $self->{sqlstate}", stream => $step->{st}, detail => "$self->{message}\n$sql" }
+	  unless $GAVE_WAY{ $self->{sqlstate} } || $self->{sqlstate} eq '2BP01';
 }
 
 # How it will be maintained, for the statistics.
 sub note_mode
 {
-	my ($self, $stream) = @_;
+	my ($self, $s, $stream) = @_;
 	my $name = table_name($stream->{name}) =~ s/'/''/gr;
-	my $sth = $self->session('admin')->prepare("SELECT * FROM pgtrickle.explain_refresh_mode('$name')");
+	my $sth = $self->session($s)->prepare("SELECT * FROM pgtrickle.explain_refresh_mode('$name')");
 	my $row = $sth && $sth->execute ? $sth->fetchrow_hashref : undef;
 	my ($key) = $row ? grep { /effective/ } sort keys %$row : ();
 	my $mode = $key ? $row->{$key} : 'unknown';
@@ -294,7 +362,10 @@ sub run_step
 	my ($self, $step) = @_;
 	my $k = $step->{k};
 
-	return $self->refresh($step->{s}, $step->{st}) if $k eq 'refresh';
+	return $self->refresh($step->{s}, $step->{st}, $step->{unchecked}) if $k eq 'refresh';
+	return $self->create_step($step) if $k eq 'create';
+	return $self->drop_step($step) if $k eq 'drop';
+	return $self->alter_step($step) if $k eq 'alter';
 	return $self->refresh_waiting($step) if $k eq 'wait';
 	return $self->storm($step) if $k eq 'storm';
 	return $self->copy($step) if $k eq 'copy';
@@ -306,6 +377,8 @@ sub write
 {
 	my ($self, $s, $sql) = @_;
 
+	# The fake reads its own table with the transaction's snapshot.
+	$sql = 'BEGIN' if $self->{fake} && $sql =~ /^BEGIN/;
 	if (!$self->in_transaction($s))
 	{
 		$self->{iso}{$s} = $sql =~ /^BEGIN ISOLATION/ ? 1 : 0;
@@ -319,7 +392,7 @@ sub write
 	$self->count('statements failed', $verb, $self->{sqlstate});
 	$self->count('internal errors in writers', $self->{message}) if $self->{sqlstate} =~ /^XX/;
 	die { kind => 'write', key => "write $self->{sqlstate}", detail => "$self->{message}\n$sql" }
-	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|ON CONFLICT|ON UPDATE|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist/;
+	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|cannot alter|cannot drop|cannot attach|is not a partition|is already a partition|referenced by|pending trigger|ON CONFLICT|ON UPDATE|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist/;
 	$self->abort($s);
 	return 0;
 }
@@ -378,14 +451,15 @@ sub stream
 
 sub refresh
 {
-	my ($self, $s, $name) = @_;
+	my ($self, $s, $name, $unchecked) = @_;
 
-	return unless $self->{usable}{$name};
+	return unless $self->stream($name) && $self->exists_in($s, $name);
+	return if $unchecked && $self->{fake};
 	my $before = $self->last_refresh($s, $name);
 	my $ok = $self->run_sql($s, refresh_sql($name));
 	return $self->refresh_failed($s, $name) unless $ok;
 	$self->note_refresh($s, $name, $before);
-	$self->check($s, $name, 'refresh');
+	$self->check($s, $name, 'refresh') unless $unchecked;
 	return 1;
 }
 
@@ -444,7 +518,7 @@ sub query_error
 {
 	my ($self, $s, $name) = @_;
 	$self->abort($s);
-	return undef if $self->run_sql($s, 'SELECT * FROM (' . query_sql($self->stream($name)->{q}) . ') AS q');
+	return undef if $self->run_sql($s, 'SELECT * FROM (' . query_sql(current_query($self->stream($name))) . ') AS q');
 	return $self->{sqlstate};
 }
 
@@ -502,7 +576,7 @@ sub refresh_waiting
 	my ($self, $step) = @_;
 	my ($s, $other, $name) = @$step{qw(s other st)};
 
-	return unless $self->{usable}{$name};
+	return unless $self->stream($name) && $self->exists_in('admin', $name);
 	return $self->refresh($s, $name)
 	  if $self->in_transaction($s) || !$self->in_transaction($other);
 	my $pid = $self->session($s)->{pg_pid};
@@ -581,7 +655,7 @@ sub storm_sql
 	my ($self, $item) = @_;
 
 	return { sql => $item } unless ref $item;
-	return $self->{usable}{ $item->{st} } ? { sql => refresh_sql($item->{st}), st => $item->{st} } : ()
+	return $self->stream($item->{st}) && $self->exists_in('admin', $item->{st}) ? { sql => refresh_sql($item->{st}), st => $item->{st} } : ()
 	  if defined $item->{st};
 	my $sql = $item->{k} eq 'insert' ? insert_step_sql($self->{case}, $item) : $item->{sql};
 	return defined $sql ? { sql => $sql } : ();
@@ -633,9 +707,14 @@ sub finish
 sub check_all
 {
 	my ($self, $when) = @_;
-	my @names = grep { $self->{usable}{$_} } map { $_->{name} } @{ $self->{case}{streams} };
+	my @names;
 
 	$self->run_sql(1, 'SET lock_timeout = 5000');
+	for my $stream (@{ $self->{case}{streams} })
+	{
+		push @names, $stream->{name}
+		  if $self->exists_in(1, $stream->{name}) || $self->create_stream(1, $stream);
+	}
 	$self->refresh(1, $_) for @names;
 	# Nobody moves any more, so the earlier ones are still right.
 	$self->check(1, $_, $when) for @names;
@@ -648,7 +727,7 @@ sub check_quiet
 	my ($self) = @_;
 
 	return if $self->{fake};
-	for my $stream (grep { $self->{usable}{ $_->{name} } } @{ $self->{case}{streams} })
+	for my $stream (grep { $self->exists_in('admin', $_->{name}) } @{ $self->{case}{streams} })
 	{
 		my $name = $stream->{name};
 		my $table = table_name($name);
@@ -685,6 +764,7 @@ sub clean_up
 		}
 		$self->abort($s);
 	}
+	$self->run_sql('admin', 'RESET SESSION AUTHORIZATION');
 	for my $row (@{ $self->rows('admin', 'SELECT gid FROM pg_prepared_xacts WHERE database = current_database()') })
 	{
 		$self->run_sql('admin', "ROLLBACK PREPARED '$row->[0]'");

@@ -41,6 +41,7 @@ sub make_tables
 	for my $table (@tables)
 	{
 		my $rows = pick_weighted(0 => 1, 3 => 2, 8 => 5, 15 => 8, 30 => 3);
+		$rows = between(100, 350) if is_wide();
 		my @rows = map { make_row($table) } 1 .. $rows;
 		$table->{rows} = [ unique_rows($table, @rows) ];
 	}
@@ -245,7 +246,7 @@ sub make_row
 sub row_value
 {
 	my ($col) = @_;
-	return between(1, 18) if $col->{name} eq 'id' && $col->{type} eq 'int4';
+	return between(1, is_wide() ? 400 : 18) if $col->{name} eq 'id' && $col->{type} eq 'int4';
 	return value($col->{type}, $col->{not_null} ? 0 : undef);
 }
 

@@ -35,6 +35,8 @@ sub head
 		  . ": $failure->{kind}",
 		split(/\n/, $failure->{detail}));
 
+	push @head, 'not run by a superuser' if $case->{role};
+	push @head, "SET pg_trickle.differential_max_change_ratio = $case->{ratio};" if $case->{ratio} && $case->{ratio} ne 1;
 	push @head, "(setting of session 1: $_)" for @{ $case->{settings}{1} || [] };
 	push @head, "SET pg_trickle.force_technique = '$failure->{technique}';" if $failure->{technique};
 	return \@head;
@@ -64,7 +66,7 @@ sub needed_setup
 sub stream_statements
 {
 	my ($case) = @_;
-	return map { stream_sql($_) } @{ $case->{streams} };
+	return map { stream_sql({ %$_, current => undef }) } grep { !$_->{late} } @{ $case->{streams} };
 }
 
 sub step_sql
@@ -73,6 +75,15 @@ sub step_sql
 	my $k = $step->{k};
 
 	return refresh_sql($step->{st}) if $k eq 'refresh' || $k eq 'wait';
+	if ($k eq 'create' || $k eq 'drop' || $k eq 'alter')
+	{
+		my ($stream) = grep { $_->{name} eq $step->{st} } @{ $case->{streams} };
+		my $name = table_name($step->{st}) =~ s/'/''/gr;
+		return undef unless $stream;
+		return stream_sql({ %$stream, current => undef }) if $k eq 'create';
+		return "SELECT pgtrickle.drop_stream_table('$name')" if $k eq 'drop';
+		return "SELECT pgtrickle.alter_stream_table('$name', query => '" . (query_sql($step->{q}) =~ s/'/''/gr) . "', refresh_mode => 'AUTO')";
+	}
 	return insert_step_sql($case, $step) if $k eq 'insert' || $k eq 'copy';
 	return $step->{sql};
 }
@@ -92,7 +103,7 @@ sub plain
 	{
 		my $sql = step_sql($case, $step);
 		push @sql, $sql if defined $sql;
-		my ($stream) = grep { defined $step->{st} && $_->{name} eq $step->{st} } @{ $case->{streams} };
+		my ($stream) = grep { $step->{k} =~ /^(?:refresh|wait)$/ && $_->{name} eq $step->{st} } @{ $case->{streams} };
 		push @sql, "-- expected: one row, with the number of rows\n" . compare_sql($stream) if $stream;
 	}
 	push @sql, map({ (refresh_sql($_->{name}), "-- expected: one row, with the number of rows\n" . compare_sql($_)) } @{ $case->{streams} });
@@ -129,7 +140,7 @@ sub spec
 		my $name = "s$step->{s}_" . ++$n;
 		push @{ $steps{ $step->{s} } }, "step $name { $sql; }";
 		push @order, $name;
-		my ($stream) = grep { defined $step->{st} && $_->{name} eq $step->{st} } @{ $case->{streams} };
+		my ($stream) = grep { $step->{k} =~ /^(?:refresh|wait)$/ && $_->{name} eq $step->{st} } @{ $case->{streams} };
 		next unless $stream;
 		$name = "s$step->{s}_" . ++$n;
 		push @{ $steps{ $step->{s} } }, "step $name { " . compare_sql($stream) . '; }';

@@ -228,6 +228,12 @@ sub drop_settings
 {
 	my ($case) = @_;
 	try_change($case, sub { $_[0]{settings} = {}; 1 }) if %{ $case->{settings} };
+	try_change($case, sub { $_[0]{role} = 0; 1 }) if $case->{role};
+	try_change($case, sub { $_[0]{ratio} = 1; 1 }) if $case->{ratio} ne 1;
+	for my $n (grep { $case->{streams}[$_]{late} } 0 .. $#{ $case->{streams} })
+	{
+		try_change($case, sub { $_[0]{streams}[$n]{late} = 0; 1 });
+	}
 }
 
 1;

@@ -14,7 +14,7 @@ use Exporter 'import';
 
 use Oracle::Random;
 
-our @EXPORT = qw(%TYPE type_names value literal quote_sql quote_name is_exact is_key type_sql);
+our @EXPORT = qw(%TYPE set_wide is_wide type_names value literal quote_sql quote_name is_exact is_key type_sql);
 
 # Stands for a text that is stored out of line; the database makes it (Schema.pm).
 our $LONG = 'long text';
@@ -110,6 +110,11 @@ my %MADE = (
 	textarray => { sql => 'text[]', exact => 1, key => 1 },
 	timestamp => { sql => 'timestamp', exact => 1, key => 1 });
 
+# Wide cases have many rows and keys that meet rarely; plans for large deltas need them.
+my $wide = 0;
+sub set_wide { $wide = $_[0] }
+sub is_wide { return $wide }
+
 sub avoid_long { $TYPE{text}{values}[-1] = 'b' }
 
 sub type_names
@@ -133,6 +138,7 @@ sub value
 	my ($type, $null) = @_;
 	$null = 0.15 unless defined $null;
 	return undef if chance($null);
+	return between(0, 150) if $wide && $type eq 'int4';
 	return pick(@{ info($type)->{values} });
 }
 
