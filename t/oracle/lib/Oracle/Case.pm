@@ -47,7 +47,7 @@ sub make_case
 	# The last ones may come later, while others write.
 	my @names = map { $_->{name} } @streams;
 	my $early = chance(0.3) ? between(0, $#names) : scalar @names;
-	my ($other) = make_query([ grep { $_->{name} ne $names[-1] } @relations ]);
+	my $other = make_query_like([ grep { $_->{name} ne $names[-1] } @relations ], $streams[-1]{q});
 	my $steps = make_history(\@tables, \@names, $opt{steps} || between(15, 50),
 		late => [ @names[ $early .. $#names ] ], last => $names[-1], other_query => $other);
 	$_->{late} = 1 for @streams[ $early .. $#streams ];

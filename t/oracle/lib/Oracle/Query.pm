@@ -20,7 +20,7 @@ use Oracle::Types;
 use Oracle::Schema;
 use Oracle::Tree;
 
-our @EXPORT = qw(make_query make_view_query);
+our @EXPORT = qw(make_query make_query_like make_view_query);
 
 my %tags;		# constructs used by the query being made
 my $alias;
@@ -40,6 +40,17 @@ sub make_query
 	my ($first) = query_columns($query);
 	$query->{order} = 1 if chance(0.04) && !$query->{tail} && is_key($first->{type});
 	return ($query, [ sort keys %tags ]);
+}
+
+# Another query with the columns of one, for ALTER.
+sub make_query_like
+{
+	my ($relations, $query) = @_;
+
+	%tags = ();
+	$alias = 0;
+	$sources = $relations;
+	return make_select(1, [ map { $_->{type} } query_columns($query) ]);
 }
 
 sub make_view_query
@@ -467,6 +478,7 @@ sub fill_plain
 	if ($signature)
 	{
 		@cols = map { value_of($scope, $_, 1) } @$signature;
+		$shape = 'plain' if grep { !is_key($_) } @$signature;
 	}
 	else
 	{

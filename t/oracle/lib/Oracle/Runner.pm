@@ -321,7 +321,8 @@ sub alter_step
 	}
 	$self->count('creations', "alteration failed $self->{sqlstate}");
 	die { kind => 'alter', key => "alter $self->{sqlstate}", stream => $step->{st}, detail => "$self->{message}\n$sql" }
-	  unless $GAVE_WAY{ $self->{sqlstate} } || $self->{sqlstate} eq '2BP01';
+	  unless $GAVE_WAY{ $self->{sqlstate} } || $self->{sqlstate} eq '2BP01'
+	  || $self->{message} =~ /does not fit the columns/;
 }
 
 # How it will be maintained, for the statistics.

@@ -163,8 +163,9 @@ sub quote_name
 sub literal
 {
 	my ($type, $null) = @_;
-	my $raw = value($type, defined $null ? $null : 0.05);
 	my $sql = info($type)->{sql};
+	return "(NULL::$sql)" unless info($type)->{values};
+	my $raw = value($type, defined $null ? $null : 0.05);
 
 	return "('a'::text COLLATE o.nd)" if $type eq 'ndtext' && !defined $raw;
 	return '(' . quote_sql($raw) . '::text COLLATE o.nd)' if $type eq 'ndtext';
