@@ -257,7 +257,7 @@ sub create_stream
 
 	return 0 if $stream->{rejected} || !$self->takes_query($stream, current_query($stream));
 	my $ok = $self->run_sql($s, stream_sql($stream));
-	if (!$ok && $self->{sqlstate} eq '0A000' && $stream->{mode} eq 'DIFFERENTIAL' && !$self->{iso}{$s})
+	if (!$ok && $self->{sqlstate} eq '0A000' && $stream->{mode} eq 'DIFFERENTIAL')
 	{
 		$self->count('not maintained', $1) if $self->{message} =~ /Reason: (.*?)\.?\n/;
 		$ok = $self->in_transaction($s) ? undef : $self->run_sql($s, stream_sql($stream, 'AUTO'));
@@ -470,10 +470,9 @@ sub last_refresh
 	return 0 if $self->{fake};
 	my $relation = table_name($name) =~ s/'/''/gr;
 	my $dbh = $self->session($s);
-	# In an aborted or older snapshot this may fail; it is for statistics only.
-	my $rows = $dbh->selectall_arrayref(
-		"SELECT h.refresh_id, h.action, h.rows_inserted + h.rows_updated + h.rows_deleted, h.refresh_reason FROM pgtrickle.pgt_refresh_history h JOIN pgtrickle.pgt_definitions d USING (pgt_id)"
-		  . " WHERE d.pgt_relid = '$relation'::regclass ORDER BY h.refresh_id DESC LIMIT 1");
+	# For statistics only; NULLs where there is none yet.
+	my $rows = $dbh->selectall_arrayref("SELECT coalesce(refresh_id, 0), coalesce(action, ''), rows_inserted + rows_updated + rows_deleted, refresh_reason"
+		  . " FROM pgtrickle.get_refresh_history('$relation', 1)");
 	return $rows && @$rows ? $rows->[0] : [ 0, '' ];
 }
 
