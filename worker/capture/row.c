@@ -406,6 +406,9 @@ pgt_capture_truncate(PG_FUNCTION_ARGS)
 struct PgtCaptureWriter
 {
 	Appender appender;
+	bool begun; /* only with the first row: a refresh that finds no change takes no xid */
+	MemoryContext context;
+	Relation segment;
 	CaptureMap *map;
 };
 
@@ -423,7 +426,9 @@ pgt_capture_writer_begin(Relation relation)
 										&writer->map);
 	if (segment == NULL)
 		return NULL;
-	pgt_capture_append_begin(&writer->appender, segment, writer->map);
+	writer->begun = false;
+	writer->context = CurrentMemoryContext;
+	writer->segment = segment;
 	return writer;
 }
 
@@ -432,6 +437,14 @@ pgt_capture_writer_add(PgtCaptureWriter *writer, TupleTableSlot *row, int weight
 {
 	if (writer == NULL)
 		return;
+	if (!writer->begun)
+	{
+		MemoryContext old = MemoryContextSwitchTo(writer->context);
+
+		pgt_capture_append_begin(&writer->appender, writer->segment, writer->map);
+		writer->begun = true;
+		MemoryContextSwitchTo(old);
+	}
 	if (!writer->map->unfit)
 	{
 		fetch_columns(writer->map, row);
@@ -446,6 +459,9 @@ pgt_capture_writer_end(PgtCaptureWriter *writer)
 {
 	if (writer == NULL)
 		return;
-	pgt_capture_append_end(&writer->appender);
+	if (writer->begun)
+		pgt_capture_append_end(&writer->appender);
+	else
+		table_close(writer->segment, NoLock);
 	pfree(writer);
 }
