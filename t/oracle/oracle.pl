@@ -11,7 +11,6 @@
 #   --failures N     stop after so many failures (default 5)
 #   --shrink N       seconds to spend on one failure (default 60; 0: none)
 #   --technique X    only this one ('' or akr); default both
-#   --avoid long     leave out what is known to fail
 #   --host --port    an existing server instead of one of its own
 #   --fake           test the tester: PostgreSQL alone, refreshed by delete and insert
 #   --fake-bug       the same with a mistake in it
@@ -34,15 +33,13 @@ use Oracle::Runner;
 use Oracle::Script;
 use Oracle::Server;
 use Oracle::Shrink;
-use Oracle::Types;
 
 my %opt = (seconds => 60, failures => 5, shrink => 60, out => 'tmp_check/oracle', user => 'postgres');
 GetOptions(\%opt,
 	qw(seconds=f seed=i seeds=s only first=i out=s failures=i shrink=f technique=s host=s port=i user=s
-	  avoid=s fake fake-bug print verbose+ rejected keep steps=i))
+	  fake fake-bug print verbose+ rejected keep steps=i))
   or exit 2;
 $| = 1;
-Oracle::Types::avoid_long() if ($opt{avoid} || '') =~ /long/;
 
 if ($opt{print})
 {

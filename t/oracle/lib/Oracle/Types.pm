@@ -115,8 +115,6 @@ my $wide = 0;
 sub set_wide { $wide = $_[0] }
 sub is_wide { return $wide }
 
-sub avoid_long { $TYPE{text}{values}[-1] = 'b' }
-
 sub type_names
 {
 	return map { $_ => $TYPE{$_}{weight} } sort keys %TYPE;
