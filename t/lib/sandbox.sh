@@ -154,7 +154,8 @@ as_user "${build[@]}" -j1 install "DESTDIR=$inst" >&2 9>&-
 pgxs_test=$(dirname "$(dirname "$("$pg_config" --pgxs)")")/test
 cd "$src"
 status=0
-as_user env -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE -u PGDATA -u PGSERVICE -u PGOPTIONS \
+# A bare machine has no locale, and without one initdb makes databases of SQL_ASCII.
+as_user env -u LC_ALL -u LC_CTYPE -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE -u PGDATA -u PGSERVICE -u PGOPTIONS LANG=C.UTF-8 \
 	"PATH=$inst$bindir:$PATH" "HOME=$box/home" \
 	"PG_CONFIG=$inst$bindir/pg_config" \
 	"PG_REGRESS=$pgxs_test/regress/pg_regress" \
