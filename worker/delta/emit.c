@@ -359,9 +359,10 @@ append_state(StringInfo sql, const PgtStage *stage, const PgtAggregate *aggregat
 		int			column = stage->nkeys + aggregate->first_input + i + 1;
 
 		appendStringInfo(&arguments, "%sc%d", i > 0 ? ", " : "", column);
+		/* IS NOT NULL would ask for the fields of a composite value. */
 		if (aggregate->strict)
-			appendStringInfo(&condition, "%sc%d IS NOT NULL", condition.len > 0 ? " AND " : "",
-							 column);
+			appendStringInfo(&condition, "%sc%d IS DISTINCT FROM NULL",
+							 condition.len > 0 ? " AND " : "", column);
 	}
 	if (aggregate->nargs == 0)
 		appendStringInfoChar(&arguments, '*');

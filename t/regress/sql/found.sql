@@ -29,4 +29,17 @@ SELECT * FROM check_st('having_gone');
 INSERT INTO t VALUES (4, 1, 1);
 SELECT * FROM check_st('having_gone');
 
+-- A composite value with a NULL field is not NULL, yet IS NOT NULL is false of it.
+CREATE TYPE pair AS (i int, t text);
+CREATE TABLE c (k int, p pair);
+INSERT INTO c VALUES (1, '(,b)'), (2, '(1,a)'), (3, NULL), (4, '(,)');
+SELECT pgtrickle.create_stream_table('composite_count', 'SELECT count(p) AS n FROM c');
+SELECT pgtrickle.create_stream_table('composite_group', 'SELECT p, count(p) AS n FROM c GROUP BY p');
+DELETE FROM c WHERE k = 1;
+SELECT * FROM check_st('composite_count');
+SELECT * FROM check_st('composite_group');
+DELETE FROM c WHERE k = 4;
+SELECT * FROM check_st('composite_count');
+SELECT * FROM check_st('composite_group');
+
 DROP SCHEMA found CASCADE;
