@@ -85,7 +85,7 @@ extern void pgt_capture_buffer_size(Oid relid, int64 limit, int64 *rows, int64 *
  * not refreshed (paused, suspended) keeps its sources' buffers growing:
  * pgt_capture_buffer_size tells, nothing is thrown away.
  */
-extern int	pgt_capture_prune(Oid relid);
+extern int pgt_capture_prune(Oid relid);
 
 /*
  * The effective delta of a stream table that others read: what the refresh
@@ -97,4 +97,4 @@ extern PgtCaptureWriter *pgt_capture_writer_begin(Relation relation);
 extern void pgt_capture_writer_add(PgtCaptureWriter *writer, TupleTableSlot *row, int weight);
 extern void pgt_capture_writer_end(PgtCaptureWriter *writer);
 
-#endif							/* PGT_CAPTURE_H */
+#endif /* PGT_CAPTURE_H */

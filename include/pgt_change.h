@@ -16,17 +16,17 @@
 #include "access/tupdesc.h"
 #include "utils/tuplestore.h"
 
-#define PGT_WEIGHT_COLUMN "pgt_w"	/* int4, always the first column */
+#define PGT_WEIGHT_COLUMN "pgt_w" /* int4, always the first column */
 
 typedef struct PgtChangeSet
 {
-	Oid			relid;			/* whose changes: base table, stream table or stage */
-	TupleDesc	desc;			/* pgt_w, then the captured columns under their current names */
-	AttrNumber *attnums;		/* of the captured columns in relid; [0] belongs to desc's column 2 */
-	int			ncolumns;		/* captured columns; desc->natts - 1 */
-	Tuplestorestate *rows;		/* read with a new read pointer, or rescan first */
-	int64		nrows;			/* images in it */
-	bool		truncated;		/* a TRUNCATE lies between: no delta, only FULL */
+	Oid relid;			   /* whose changes: base table, stream table or stage */
+	TupleDesc desc;		   /* pgt_w, then the captured columns under their current names */
+	AttrNumber *attnums;   /* of the captured columns in relid; [0] belongs to desc's column 2 */
+	int ncolumns;		   /* captured columns; desc->natts - 1 */
+	Tuplestorestate *rows; /* read with a new read pointer, or rescan first */
+	int64 nrows;		   /* images in it */
+	bool truncated;		   /* a TRUNCATE lies between: no delta, only FULL */
 } PgtChangeSet;
 
-#endif							/* PGT_CHANGE_H */
+#endif /* PGT_CHANGE_H */

@@ -12,13 +12,13 @@
 
 typedef struct PgtClock
 {
-	TimestampTz (*now) (void);
+	TimestampTz (*now)(void);
 	/* Waits on MyLatch at most timeout_ms (-1: for ever); returns WL_* events. */
-	int			(*wait) (long timeout_ms, uint32 wait_event);
+	int (*wait)(long timeout_ms, uint32 wait_event);
 } PgtClock;
 
 extern TimestampTz pgt_clock_now(void);
-extern int	pgt_clock_wait(long timeout_ms, uint32 wait_event);
+extern int pgt_clock_wait(long timeout_ms, uint32 wait_event);
 /* Replaces the clock (tests); NULL restores the real one. */
 extern void pgt_clock_set(const PgtClock *clock);
 /* Milliseconds between two times, as a fraction. */
@@ -26,6 +26,6 @@ extern double pgt_clock_ms_between(TimestampTz start, TimestampTz end);
 
 /* The zone in which cron schedules are read, and its offset at a time, as policy asks for it. */
 extern pg_tz *pgt_clock_schedule_zone(void);
-extern int	pgt_clock_zone_offset(void *zone, int64_t unix_seconds);
+extern int pgt_clock_zone_offset(void *zone, int64_t unix_seconds);
 
-#endif							/* PGT_CLOCK_H */
+#endif /* PGT_CLOCK_H */

@@ -58,8 +58,8 @@ pgt_compat_may_execute(Oid function, Oid userid)
 static inline Oid
 pgt_compat_relation_owner(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
@@ -148,7 +148,7 @@ pgt_compat_init_result_relation(EState *estate, Relation relation)
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	ResultRelInfo *result = makeNode(ResultRelInfo);
-	Bitmapset  *columns = NULL;
+	Bitmapset *columns = NULL;
 
 	for (int i = 1; i <= RelationGetNumberOfAttributes(relation); i++)
 		columns = bms_add_member(columns, i - FirstLowInvalidHeapAttributeNumber);
@@ -158,7 +158,7 @@ pgt_compat_init_result_relation(EState *estate, Relation relation)
 	rte->rellockmode = RowExclusiveLock;
 #if PG_VERSION_NUM >= 160000
 	{
-		List	   *infos = NIL;
+		List *infos = NIL;
 		RTEPermissionInfo *info = addRTEPermissionInfo(&infos, rte);
 
 		info->updatedCols = columns;
@@ -223,16 +223,16 @@ pgt_compat_required_rights(const Query *query, const RangeTblEntry *rte, Bitmaps
 static inline bool
 pgt_compat_waive_rights(PlannedStmt *stmt)
 {
-	ListCell   *lc;
-	bool		changed = false;
+	ListCell *lc;
+	bool changed = false;
 
 #if PG_VERSION_NUM >= 160000
 	changed = stmt->permInfos != NIL;
-	foreach(lc, stmt->rtable)
+	foreach (lc, stmt->rtable)
 		lfirst_node(RangeTblEntry, lc)->perminfoindex = 0;
 	stmt->permInfos = NIL;
 #else
-	foreach(lc, stmt->rtable)
+	foreach (lc, stmt->rtable)
 	{
 		changed = changed || lfirst_node(RangeTblEntry, lc)->requiredPerms != 0;
 		lfirst_node(RangeTblEntry, lc)->requiredPerms = 0;
@@ -252,4 +252,4 @@ pgt_compat_owns_database(Oid database, Oid userid)
 #endif
 }
 
-#endif							/* PGT_COMPAT_H */
+#endif /* PGT_COMPAT_H */

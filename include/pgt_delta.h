@@ -19,85 +19,85 @@
 /* What makes a stored row of a stage the same row after a change. */
 typedef enum PgtIdentity
 {
-	PGT_IDENTITY_SINGLE,		/* exactly one row, always (aggregate without GROUP BY) */
-	PGT_IDENTITY_KEY,			/* unique key columns, compared with SQL's equality */
-	PGT_IDENTITY_ROW			/* the whole row as an image; duplicates are copies */
+	PGT_IDENTITY_SINGLE, /* exactly one row, always (aggregate without GROUP BY) */
+	PGT_IDENTITY_KEY,	 /* unique key columns, compared with SQL's equality */
+	PGT_IDENTITY_ROW	 /* the whole row as an image; duplicates are copies */
 } PgtIdentity;
 
 typedef enum PgtTechnique
 {
-	PGT_TECHNIQUE_LINEAR,		/* signed rows of the output */
-	PGT_TECHNIQUE_AGGREGATE,	/* signed input rows folded into stored aggregate states */
-	PGT_TECHNIQUE_AKR,			/* affected keys are recomputed */
-	PGT_TECHNIQUE_FULL			/* everything is computed, the difference is applied */
+	PGT_TECHNIQUE_LINEAR,	 /* signed rows of the output */
+	PGT_TECHNIQUE_AGGREGATE, /* signed input rows folded into stored aggregate states */
+	PGT_TECHNIQUE_AKR,		 /* affected keys are recomputed */
+	PGT_TECHNIQUE_FULL		 /* everything is computed, the difference is applied */
 } PgtTechnique;
 
 /* One aggregate call of an aggregate stage that PostgreSQL itself can invert. */
 typedef struct PgtAggregate
 {
-	Oid			aggfnoid;
-	Oid			collation;
-	int			nargs;			/* columns of the input rows, in order */
-	int			first_input;	/* column (0-based) of its first argument among the inputs */
-	int			filter_input;	/* boolean column, or -1 */
-	Oid			argtypes[8];	/* resolved */
-	bool		strict;			/* rows with a null argument make no transition */
-	Oid			result_type;
-	int32		result_typmod;
+	Oid aggfnoid;
+	Oid collation;
+	int nargs;		  /* columns of the input rows, in order */
+	int first_input;  /* column (0-based) of its first argument among the inputs */
+	int filter_input; /* boolean column, or -1 */
+	Oid argtypes[8];  /* resolved */
+	bool strict;	  /* rows with a null argument make no transition */
+	Oid result_type;
+	int32 result_typmod;
 } PgtAggregate;
 
 typedef struct PgtStage
 {
-	int			number;			/* 1..n; the last one is the user's table */
-	Oid			relid;			/* where its rows are stored; 0 before creation */
-	Query	   *query;			/* over tables and the storage of earlier stages */
-	List	   *inputs;			/* Oids of relations it reads */
+	int number;	  /* 1..n; the last one is the user's table */
+	Oid relid;	  /* where its rows are stored; 0 before creation */
+	Query *query; /* over tables and the storage of earlier stages */
+	List *inputs; /* Oids of relations it reads */
 	PgtIdentity identity;
 	PgtTechnique technique;
-	const char *reason;			/* why not a faster technique; NULL if none */
-	int			nkeys;			/* identity KEY: columns of the output, 1-based */
+	const char *reason; /* why not a faster technique; NULL if none */
+	int nkeys;			/* identity KEY: columns of the output, 1-based */
 	AttrNumber *keys;
-	Oid		   *key_operators;	/* equality */
-	Oid		   *key_collations;
-	bool		keys_not_null;	/* provably: the key can be a PRIMARY KEY */
+	Oid *key_operators; /* equality */
+	Oid *key_collations;
+	bool keys_not_null; /* provably: the key can be a PRIMARY KEY */
 
 	/* Technique AGGREGATE: input rows are (pgt_w, keys, inputs...). */
-	int			naggregates;
+	int naggregates;
 	PgtAggregate *aggregates;
-	Oid			state_relid;	/* stored states; 0 before creation */
-	List	   *outputs;		/* TargetEntries over Var(1, 1..nkeys) = keys,
+	Oid state_relid; /* stored states; 0 before creation */
+	List *outputs;	 /* TargetEntries over Var(1, 1..nkeys) = keys,
 								 * Var(1, nkeys+1..) = aggregate results */
-	Node	   *having;			/* the same, or NULL */
+	Node *having;	 /* the same, or NULL */
 } PgtStage;
 
 /* A construct of the query, for validate_query and the support matrix. */
 typedef struct PgtFinding
 {
 	const char *construct;
-	bool		incremental;
-	const char *technique;		/* for incremental ones */
-	const char *reason;			/* for others */
-	int			position;		/* character of the query, 1-based, or 0 */
+	bool incremental;
+	const char *technique; /* for incremental ones */
+	const char *reason;	   /* for others */
+	int position;		   /* character of the query, 1-based, or 0 */
 } PgtFinding;
 
 /* A relation that the query reads, with the columns it uses. */
 typedef struct PgtSourceUse
 {
-	Oid			relid;
-	char		relkind;
-	bool		is_view;		/* only named in the query; its expansion has the tables */
-	Bitmapset  *columns;		/* attribute numbers, 1-based */
+	Oid relid;
+	char relkind;
+	bool is_view;		/* only named in the query; its expansion has the tables */
+	Bitmapset *columns; /* attribute numbers, 1-based */
 } PgtSourceUse;
 
 typedef struct PgtDefinition
 {
-	Query	   *query;			/* views expanded */
-	List	   *sources;		/* PgtSourceUse */
-	List	   *findings;		/* PgtFinding */
-	List	   *stages;			/* PgtStage; one with technique FULL if full_reason */
-	List	   *constraints;	/* Oids of unique indexes that identities rely on */
-	char	   *full_reason;	/* NULL if maintained incrementally */
-	int			full_position;	/* where in the query, or 0 */
+	Query *query;	   /* views expanded */
+	List *sources;	   /* PgtSourceUse */
+	List *findings;	   /* PgtFinding */
+	List *stages;	   /* PgtStage; one with technique FULL if full_reason */
+	List *constraints; /* Oids of unique indexes that identities rely on */
+	char *full_reason; /* NULL if maintained incrementally */
+	int full_position; /* where in the query, or 0 */
 } PgtDefinition;
 
 /*
@@ -113,7 +113,7 @@ extern PgtDefinition *pgt_delta_analyze(Oid view_relid, Query *query);
  * Tells why a relation's changes cannot be captured (NULL if they can); set
  * once when the library is loaded, since capture is no layer below this one.
  */
-extern const char *(*pgt_delta_source_reason) (Oid relid);
+extern const char *(*pgt_delta_source_reason)(Oid relid);
 
 /* Raised by pgt_delta_analyze, but usable alone: refuses what is never accepted. */
 extern void pgt_delta_check_query(Query *query);
@@ -137,16 +137,16 @@ extern void pgt_delta_forget(int64 pgt_id); /* after ALTER and DROP */
 /* Inputs of one refresh. Change sets of earlier stages are added as they are applied. */
 typedef struct PgtDeltaInput
 {
-	Snapshot	snapshot;		/* registered */
-	List	   *changes;		/* PgtChangeSet; relations without changes may be missing */
+	Snapshot snapshot; /* registered */
+	List *changes;	   /* PgtChangeSet; relations without changes may be missing */
 } PgtDeltaInput;
 
 /* A result in memory. Key and signed rows carry no duplicates of equal image. */
 typedef struct PgtDeltaRows
 {
-	TupleDesc	desc;
+	TupleDesc desc;
 	Tuplestorestate *rows;
-	int64		nrows;
+	int64 nrows;
 } PgtDeltaRows;
 
 /*
@@ -183,10 +183,10 @@ extern void pgt_delta_create_state_aggregate(const PgtAggregate *aggregate);
 /* One statement of a refresh, for explain_delta. */
 typedef struct PgtDeltaText
 {
-	int			stage;
-	const char *purpose;		/* keys, rows of keys, signed rows, inputs, full */
-	char	   *sql;
-	char	   *plan;			/* EXPLAIN's text */
+	int stage;
+	const char *purpose; /* keys, rows of keys, signed rows, inputs, full */
+	char *sql;
+	char *plan; /* EXPLAIN's text */
 } PgtDeltaText;
 
 /*
@@ -196,4 +196,4 @@ typedef struct PgtDeltaText
  */
 extern List *pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze);
 
-#endif							/* PGT_DELTA_H */
+#endif /* PGT_DELTA_H */

@@ -11,10 +11,10 @@
 
 typedef struct PgtDependency
 {
-	int64		pgt_id;
-	Oid			relid;
-	const char *type;			/* TABLE STREAM_TABLE VIEW MATVIEW FOREIGN_TABLE */
-	Bitmapset  *columns;		/* attribute numbers used, 1-based (no system columns) */
+	int64 pgt_id;
+	Oid relid;
+	const char *type;	/* TABLE STREAM_TABLE VIEW MATVIEW FOREIGN_TABLE */
+	Bitmapset *columns; /* attribute numbers used, 1-based (no system columns) */
 } PgtDependency;
 
 extern void pgt_dependency_replace(int64 pgt_id, List *dependencies);
@@ -25,4 +25,4 @@ extern List *pgt_dependency_consumers(Oid relid);
 /* Attribute numbers that any of them uses. */
 extern Bitmapset *pgt_dependency_columns(Oid relid);
 
-#endif							/* PGT_DEPENDENCY_H */
+#endif /* PGT_DEPENDENCY_H */

@@ -13,10 +13,10 @@
 /* Does the extension exist here (and is it not being created right now)? */
 extern bool pgt_extension_exists(void);
 /* Its owner; error if it does not exist. */
-extern Oid	pgt_extension_owner(void);
+extern Oid pgt_extension_owner(void);
 /* Errors unless the library's version is the installed extension's. */
 extern void pgt_extension_check_version(void);
 /* Oid of one of our schemas, looked up each time (a syscache hit). */
-extern Oid	pgt_extension_schema(const char *name);
+extern Oid pgt_extension_schema(const char *name);
 
-#endif							/* PGT_EXTENSION_H */
+#endif /* PGT_EXTENSION_H */

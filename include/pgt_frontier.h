@@ -18,24 +18,24 @@
 
 typedef struct PgtFrontier
 {
-	bool		valid;			/* false: never refreshed, or not in this cluster */
-	Datum		snapshot;		/* pg_snapshot */
-	FullTransactionId own_xid;	/* invalid if the refresh had none */
-	int64		own_cmd;		/* -1: no command of it */
+	bool valid;				   /* false: never refreshed, or not in this cluster */
+	Datum snapshot;			   /* pg_snapshot */
+	FullTransactionId own_xid; /* invalid if the refresh had none */
+	int64 own_cmd;			   /* -1: no command of it */
 } PgtFrontier;
 
 /* The hot state of a stream table: the row of pgt_frontiers. */
 typedef struct PgtFrontierRow
 {
 	PgtFrontier frontier;
-	int64		epoch;
-	TimestampTz data_timestamp; /* 0 if none */
-	TimestampTz last_refresh_at;	/* 0 if none */
-	char	   *rebuild_reason; /* NULL: none */
-	int			consecutive_errors;
-	char	   *suspended_reason;	/* NULL: not suspended */
-	TimestampTz next_retry_at;	/* 0 if none */
-	double		last_full_ms;	/* < 0 if unknown */
+	int64 epoch;
+	TimestampTz data_timestamp;	 /* 0 if none */
+	TimestampTz last_refresh_at; /* 0 if none */
+	char *rebuild_reason;		 /* NULL: none */
+	int consecutive_errors;
+	char *suspended_reason;	   /* NULL: not suspended */
+	TimestampTz next_retry_at; /* 0 if none */
+	double last_full_ms;	   /* < 0 if unknown */
 } PgtFrontierRow;
 
 /* What one finished refresh writes into the row. */
@@ -43,16 +43,16 @@ typedef struct PgtFrontierUpdate
 {
 	PgtFrontier frontier;
 	TimestampTz data_timestamp;
-	int64		refresh_id;
-	const char *mode;			/* FULL, DIFFERENTIAL, REINITIALIZE */
-	bool		new_epoch;		/* stages were not maintained: make their rows stale */
-	const char *rebuilt;		/* the rebuild_reason that pgt_frontier_get gave, if everything was
+	int64 refresh_id;
+	const char *mode;	 /* FULL, DIFFERENTIAL, REINITIALIZE */
+	bool new_epoch;		 /* stages were not maintained: make their rows stale */
+	const char *rebuilt; /* the rebuild_reason that pgt_frontier_get gave, if everything was
 								 * computed; a newer one stays */
-	double		duration_ms;
-	int64		rows_in;
-	int64		rows_inserted;
-	int64		rows_updated;
-	int64		rows_deleted;
+	double duration_ms;
+	int64 rows_in;
+	int64 rows_inserted;
+	int64 rows_updated;
+	int64 rows_deleted;
 } PgtFrontierUpdate;
 
 /* Frontier of a registered snapshot for the current transaction. */
@@ -79,4 +79,4 @@ extern void pgt_frontier_record_error(int64 pgt_id, const char *sqlstate, const 
 									  const char *suspended_reason);
 extern void pgt_frontier_clear_error(int64 pgt_id);
 
-#endif							/* PGT_FRONTIER_H */
+#endif /* PGT_FRONTIER_H */

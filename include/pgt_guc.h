@@ -17,24 +17,24 @@ typedef enum PgtVolatilePolicy
 } PgtVolatilePolicy;
 
 extern bool pgt_guc_enabled;			/* the scheduler refreshes at all */
-extern int	pgt_guc_scheduler_interval; /* ms between fallback scans */
+extern int pgt_guc_scheduler_interval;	/* ms between fallback scans */
 extern double pgt_guc_max_change_ratio; /* AUTO goes FULL above this */
-extern int	pgt_guc_max_errors;			/* failures in a row until SUSPENDED */
-extern int	pgt_guc_max_refresh_runtime;	/* ms; 0 is no limit */
-extern int	pgt_guc_lock_timeout;		/* ms, of a scheduled refresh */
-extern int	pgt_guc_history_days;		/* retention of pgt_refresh_history */
+extern int pgt_guc_max_errors;			/* failures in a row until SUSPENDED */
+extern int pgt_guc_max_refresh_runtime; /* ms; 0 is no limit */
+extern int pgt_guc_lock_timeout;		/* ms, of a scheduled refresh */
+extern int pgt_guc_history_days;		/* retention of pgt_refresh_history */
 extern bool pgt_guc_block_source_ddl;
-extern int	pgt_guc_volatile_policy;	/* PgtVolatilePolicy */
-extern char *pgt_guc_timezone;			/* of cron schedules; '' is the server's */
-extern char *pgt_guc_databases;			/* '*' or a list of names */
+extern int pgt_guc_volatile_policy; /* PgtVolatilePolicy */
+extern char *pgt_guc_timezone;		/* of cron schedules; '' is the server's */
+extern char *pgt_guc_databases;		/* '*' or a list of names */
 extern bool pgt_guc_log_refreshes;
 #ifdef PGT_TEST_POINTS
-extern char *pgt_guc_test_points;		/* see pgt_point.h */
-extern bool pgt_guc_verify;				/* a delta that does not fit is an error */
-extern char *pgt_guc_force_technique;	/* "" or "akr" */
+extern char *pgt_guc_test_points;	  /* see pgt_point.h */
+extern bool pgt_guc_verify;			  /* a delta that does not fit is an error */
+extern char *pgt_guc_force_technique; /* "" or "akr" */
 #endif
 
 /* Defines every setting and reserves the prefix; called once by _PG_init. */
 extern void pgt_guc_init(void);
 
-#endif							/* PGT_GUC_H */
+#endif /* PGT_GUC_H */

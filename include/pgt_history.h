@@ -10,21 +10,21 @@
 
 typedef struct PgtHistoryRow
 {
-	int64		refresh_id;		/* 0: take the next */
-	int64		pgt_id;
+	int64 refresh_id; /* 0: take the next */
+	int64 pgt_id;
 	TimestampTz start_time;
 	TimestampTz end_time;		/* 0: still running */
 	TimestampTz data_timestamp; /* 0: none */
 	const char *action;
 	const char *refresh_reason; /* NULL: none */
 	const char *status;
-	int64		rows_in;
-	int64		rows_inserted;
-	int64		rows_updated;
-	int64		rows_deleted;
-	const char *phases;			/* JSON text, NULL: none */
+	int64 rows_in;
+	int64 rows_inserted;
+	int64 rows_updated;
+	int64 rows_deleted;
+	const char *phases; /* JSON text, NULL: none */
 	const char *initiated_by;
-	int			attempt;
+	int attempt;
 	const char *sqlstate;
 	const char *error_message;
 } PgtHistoryRow;
@@ -36,4 +36,4 @@ extern void pgt_history_insert(const PgtHistoryRow *row);
 extern int64 pgt_history_prune(int retention_days, int64 limit);
 extern void pgt_history_delete(int64 pgt_id);
 
-#endif							/* PGT_HISTORY_H */
+#endif /* PGT_HISTORY_H */

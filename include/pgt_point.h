@@ -17,4 +17,4 @@ extern void pgt_point_reach(const char *name);
 #define PGT_POINT(name) ((void) 0)
 #endif
 
-#endif							/* PGT_POINT_H */
+#endif /* PGT_POINT_H */

@@ -17,24 +17,24 @@
 
 typedef struct PgtRefreshRequest
 {
-	int64		pgt_id;
-	const char *mode;			/* NULL: as configured; "FULL", "DIFFERENTIAL" or "AUTO" asked by a user */
-	const char *initiated_by;	/* SCHEDULER MANUAL INITIAL */
-	bool		skip_locked;	/* do not wait for a running refresh */
-	int			attempt;
-	Snapshot	snapshot;		/* refresh to this one, after pgt_refresh_prepare; NULL: to a new one */
-	TimestampTz snapshot_at;	/* when it was taken */
+	int64 pgt_id;
+	const char *mode; /* NULL: as configured; "FULL", "DIFFERENTIAL" or "AUTO" asked by a user */
+	const char *initiated_by; /* SCHEDULER MANUAL INITIAL */
+	bool skip_locked;		  /* do not wait for a running refresh */
+	int attempt;
+	Snapshot snapshot; /* refresh to this one, after pgt_refresh_prepare; NULL: to a new one */
+	TimestampTz snapshot_at; /* when it was taken */
 } PgtRefreshRequest;
 
 typedef struct PgtRefreshResult
 {
-	const char *action;			/* NO_DATA FULL DIFFERENTIAL REINITIALIZE SKIP */
-	const char *reason;			/* NULL, or why that action */
-	int64		rows_in;
-	int64		rows_inserted;
-	int64		rows_updated;
-	int64		rows_deleted;
-	double		duration_ms;
+	const char *action; /* NO_DATA FULL DIFFERENTIAL REINITIALIZE SKIP */
+	const char *reason; /* NULL, or why that action */
+	int64 rows_in;
+	int64 rows_inserted;
+	int64 rows_updated;
+	int64 rows_deleted;
+	double duration_ms;
 } PgtRefreshResult;
 
 /*
@@ -68,4 +68,4 @@ extern void pgt_refresh_set_identity(const PgtStreamTable *st);
 /* Takes index and replica identity from the (empty) user's table, before its query changes. */
 extern void pgt_refresh_drop_storage(const PgtStreamTable *st);
 
-#endif							/* PGT_REFRESH_H */
+#endif /* PGT_REFRESH_H */

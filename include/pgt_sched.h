@@ -20,4 +20,4 @@ extern void pgt_sched_init(void);
 extern PGDLLEXPORT void pgt_sched_launcher_main(Datum arg);
 extern PGDLLEXPORT void pgt_sched_coordinator_main(Datum arg);
 
-#endif							/* PGT_SCHED_H */
+#endif /* PGT_SCHED_H */

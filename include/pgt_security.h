@@ -13,9 +13,9 @@
 
 typedef struct PgtSecurity
 {
-	Oid			userid;
-	int			context;
-	int			guc_level;
+	Oid userid;
+	int context;
+	int guc_level;
 } PgtSecurity;
 
 extern PgtSecurity pgt_security_become(Oid owner);
@@ -33,4 +33,4 @@ extern void pgt_security_check_owner(Oid relid);
 extern bool pgt_security_may_read(Oid relid);
 extern void pgt_security_check_reader(Oid relid);
 
-#endif							/* PGT_SECURITY_H */
+#endif /* PGT_SECURITY_H */

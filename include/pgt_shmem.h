@@ -16,20 +16,20 @@
 /* Locks of the tranche "pg_trickle", in the order in which they may be nested. */
 typedef enum PgtShmemLock
 {
-	PGT_LOCK_SCHED,				/* slots of coordinators and workers */
-	PGT_LOCK_WAKE,				/* which databases and sources have a slot */
+	PGT_LOCK_SCHED, /* slots of coordinators and workers */
+	PGT_LOCK_WAKE,	/* which databases and sources have a slot */
 	PGT_LOCK_COUNT
 } PgtShmemLock;
 
 typedef struct PgtShmemArea
 {
-	const char *name;			/* "pg_trickle wake" */
-	Size		(*size) (void);
+	const char *name; /* "pg_trickle wake" */
+	Size (*size)(void);
 	/*
 	 * Called once in every process. found: another process has initialised the
 	 * memory already. Runs under AddinShmemInitLock.
 	 */
-	void		(*attach) (void *memory, bool found);
+	void (*attach)(void *memory, bool found);
 } PgtShmemArea;
 
 /* The struct must live for ever. */
@@ -40,4 +40,4 @@ extern void pgt_shmem_init(void);
 extern bool pgt_shmem_available(void);
 extern LWLock *pgt_shmem_lock(PgtShmemLock lock);
 
-#endif							/* PGT_SHMEM_H */
+#endif /* PGT_SHMEM_H */

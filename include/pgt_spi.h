@@ -20,18 +20,18 @@
 /* A result of pgt_spi_query, in the memory context current at the call. */
 typedef struct PgtRows
 {
-	int			nrows;
-	TupleDesc	desc;
-	HeapTuple  *rows;
+	int nrows;
+	TupleDesc desc;
+	HeapTuple *rows;
 } PgtRows;
 
 /* An input relation of a plan that exists only in memory (an ENR). */
 typedef struct PgtInput
 {
-	const char *name;			/* as the SQL text names it */
-	TupleDesc	desc;
-	Tuplestorestate *rows;		/* may be NULL while preparing */
-	double		estimate;		/* rows the planner shall believe in */
+	const char *name; /* as the SQL text names it */
+	TupleDesc desc;
+	Tuplestorestate *rows; /* may be NULL while preparing */
+	double estimate;	   /* rows the planner shall believe in */
 } PgtInput;
 
 typedef struct PgtPlan PgtPlan; /* a kept plan; freed by pgt_spi_free_plan */
@@ -42,8 +42,8 @@ typedef struct PgtPlan PgtPlan; /* a kept plan; freed by pgt_spi_free_plan */
  * be a string literal. Types are those of the parameters; nulls may be NULL
  * when no parameter is null. Results are copied to the caller's context.
  */
-extern PgtRows *pgt_spi_query(const char *sql, int nargs, const Oid *types,
-							  const Datum *values, const bool *nulls);
+extern PgtRows *pgt_spi_query(const char *sql, int nargs, const Oid *types, const Datum *values,
+							  const bool *nulls);
 
 /* The same for text built at run time; nothing is kept. */
 extern PgtRows *pgt_spi_select(const char *sql);
@@ -55,7 +55,7 @@ extern Datum pgt_spi_datum(const PgtRows *rows, int row, int column, bool *isnul
 extern char *pgt_spi_text(const PgtRows *rows, int row, int column);
 extern int64 pgt_spi_int64(const PgtRows *rows, int row, int column);
 extern bool pgt_spi_bool(const PgtRows *rows, int row, int column);
-extern Oid	pgt_spi_oid(const PgtRows *rows, int row, int column);
+extern Oid pgt_spi_oid(const PgtRows *rows, int row, int column);
 
 /*
  * Prepares and keeps a SELECT over tables and inputs; it is planned at
@@ -66,8 +66,8 @@ extern PgtPlan *pgt_spi_prepare(const char *sql, const PgtInput *inputs, int nin
 								int cursor_options);
 extern PlannedStmt *pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs);
 /* EXPLAIN's text of a kept plan; analyze runs it. Inputs need their rows, if empty ones. */
-extern char *pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs,
-							 Snapshot snapshot, bool analyze);
+extern char *pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
+							 bool analyze);
 extern void pgt_spi_free_plan(PgtPlan *plan);
 extern TupleDesc pgt_spi_plan_desc(PgtPlan *plan);
 
@@ -77,7 +77,7 @@ extern TupleDesc pgt_spi_plan_desc(PgtPlan *plan);
  * rows. Rights on the tables are not checked here: the caller has done it, by
  * what the user wrote (statements name the tables below views).
  */
-extern uint64 pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs,
-						  Snapshot snapshot, DestReceiver *dest);
+extern uint64 pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
+						  DestReceiver *dest);
 
-#endif							/* PGT_SPI_H */
+#endif /* PGT_SPI_H */

@@ -17,16 +17,16 @@ typedef enum PgtRefreshMode
 
 typedef struct PgtStreamTable
 {
-	int64		pgt_id;
-	Oid			relid;			/* the user's table */
-	Oid			view_relid;		/* hidden view that holds the definition */
-	char	   *original_query;
-	char	   *schedule;		/* NULL: calculated */
+	int64 pgt_id;
+	Oid relid;		/* the user's table */
+	Oid view_relid; /* hidden view that holds the definition */
+	char *original_query;
+	char *schedule; /* NULL: calculated */
 	PgtRefreshMode mode;
-	char	   *diamond_consistency;
-	char	   *identity;		/* "full" or "key" */
-	bool		paused;
-	char	   *full_reason;	/* NULL: can be maintained incrementally */
+	char *diamond_consistency;
+	char *identity; /* "full" or "key" */
+	bool paused;
+	char *full_reason; /* NULL: can be maintained incrementally */
 } PgtStreamTable;
 
 extern const char *pgt_refresh_mode_name(PgtRefreshMode mode);
@@ -46,8 +46,8 @@ extern PgtStreamTable *pgt_stream_table_find(Oid relid);
 extern PgtStreamTable *pgt_stream_table_find_id(int64 pgt_id);
 /* By the name a user gave; errors undefined_table with a hint. */
 extern PgtStreamTable *pgt_stream_table_get(const char *name);
-extern List *pgt_stream_table_list(void);	/* all, by pgt_id */
-extern Oid	pgt_stream_table_owner(const PgtStreamTable *st);
+extern List *pgt_stream_table_list(void); /* all, by pgt_id */
+extern Oid pgt_stream_table_owner(const PgtStreamTable *st);
 /*
  * Is a dump being restored? Definitions come with the rows, indexes and guards
  * of the tables after them; nothing may be made or refreshed in between.
@@ -56,4 +56,4 @@ extern bool pgt_stream_table_any_unguarded(const List *stream_tables);
 /* The statement trigger that refuses direct changes. */
 #define PGT_GUARD_TRIGGER "pgt_guard"
 
-#endif							/* PGT_STREAM_TABLE_H */
+#endif /* PGT_STREAM_TABLE_H */

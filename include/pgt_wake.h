@@ -38,13 +38,13 @@ extern void pgt_wake_unregister_coordinator(void);
 
 typedef struct PgtWakeNews
 {
-	bool		catalog;		/* reload the catalog */
-	bool		scan_all;		/* some source changed, nobody knows which: look at all */
-	int			sources;		/* calls of the callback */
+	bool catalog;  /* reload the catalog */
+	bool scan_all; /* some source changed, nobody knows which: look at all */
+	int sources;   /* calls of the callback */
 } PgtWakeNews;
 
 /* since: when the first change not collected so far was committed. */
-typedef void (*PgtWakeCallback) (Oid relid, TimestampTz since, void *arg);
+typedef void (*PgtWakeCallback)(Oid relid, TimestampTz since, void *arg);
 
 /*
  * Hands out what was committed since the last call, once. A snapshot taken
@@ -65,4 +65,4 @@ extern bool pgt_wake_has_catalog_news(Oid database);
 /* The database is gone: frees its slots. */
 extern void pgt_wake_forget_database(Oid database);
 
-#endif							/* PGT_WAKE_H */
+#endif /* PGT_WAKE_H */

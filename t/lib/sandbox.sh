@@ -161,7 +161,7 @@ as_user env -u LC_ALL -u LC_CTYPE -u PGHOST -u PGPORT -u PGUSER -u PGDATABASE -u
 	"PG_REGRESS=$pgxs_test/regress/pg_regress" \
 	"PG_ISOLATION_REGRESS=$pgxs_test/isolation/pg_isolation_regress" \
 	"PGT_SANDBOX=$box" "PGT_TEST_POINTS=$test_points" "PGT_COVERAGE=$coverage" \
-	"PGT_FORMAT_CHECK=${PGT_FORMAT_CHECK:-warn}" \
+	"PGT_FORMAT_CHECK=${PGT_FORMAT_CHECK:-error}" \
 	"$@" 9>&- || status=$?
 
 if [ -d "$src/coverage" ] && [ -n "$coverage" ]; then

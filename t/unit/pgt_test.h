@@ -46,7 +46,7 @@ test_report_int(long long got, long long want, const char *name, const char *fil
 static inline bool
 test_report_str(const char *got, const char *want, const char *name, const char *file, int line)
 {
-	bool		same = (got == NULL || want == NULL) ? got == want : strcmp(got, want) == 0;
+	bool same = (got == NULL || want == NULL) ? got == want : strcmp(got, want) == 0;
 
 	if (!test_report(same, name, file, line))
 	{
@@ -67,4 +67,4 @@ test_done(void)
 #define is_int(got, want, name) test_report_int((got), (want), (name), __FILE__, __LINE__)
 #define is_str(got, want, name) test_report_str((got), (want), (name), __FILE__, __LINE__)
 
-#endif							/* PGT_TEST_H */
+#endif /* PGT_TEST_H */

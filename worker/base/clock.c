@@ -15,7 +15,7 @@
 static int
 wait_latch(long timeout_ms, uint32 wait_event)
 {
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
 	if (timeout_ms >= 0)
 		events |= WL_TIMEOUT;
@@ -61,7 +61,7 @@ pgt_clock_schedule_zone(void)
 int
 pgt_clock_zone_offset(void *zone, int64_t unix_seconds)
 {
-	pg_time_t	time = (pg_time_t) unix_seconds;
+	pg_time_t time = (pg_time_t) unix_seconds;
 
 	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
 }

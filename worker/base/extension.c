@@ -20,11 +20,11 @@
 static bool
 read_extension(Oid *owner, char **version)
 {
-	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
+	Relation relation = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
+	HeapTuple tuple;
+	bool found;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("pg_trickle"));
@@ -33,9 +33,9 @@ read_extension(Oid *owner, char **version)
 	found = HeapTupleIsValid(tuple);
 	if (found)
 	{
-		bool		isnull;
-		Datum		datum = heap_getattr(tuple, Anum_pg_extension_extversion,
-										 RelationGetDescr(relation), &isnull);
+		bool isnull;
+		Datum datum = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation),
+								   &isnull);
 
 		if (owner != NULL)
 			*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
@@ -50,7 +50,7 @@ read_extension(Oid *owner, char **version)
 bool
 pgt_extension_exists(void)
 {
-	Oid			extension = get_extension_oid("pg_trickle", true);
+	Oid extension = get_extension_oid("pg_trickle", true);
 
 	return OidIsValid(extension) && !(creating_extension && CurrentExtensionObject == extension);
 }
@@ -58,28 +58,29 @@ pgt_extension_exists(void)
 Oid
 pgt_extension_owner(void)
 {
-	Oid			owner;
+	Oid owner;
 
 	if (!read_extension(&owner, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"pg_trickle\" does not exist in this database"),
-				 errhint("Run CREATE EXTENSION pg_trickle.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("extension \"pg_trickle\" does not exist in this database"),
+						errhint("Run CREATE EXTENSION pg_trickle.")));
 	return owner;
 }
 
 void
 pgt_extension_check_version(void)
 {
-	char	   *version;
+	char *version;
 
 	if (!read_extension(NULL, &version) || strcmp(version, PGT_VERSION) == 0)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("pg_trickle library is version %s, but the extension is version %s",
-					PGT_VERSION, version),
-			 errhint("Run ALTER EXTENSION pg_trickle UPDATE, or restart the server if the library was replaced.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("pg_trickle library is version %s, but the extension is version %s", PGT_VERSION,
+				version),
+		 errhint(
+			 "Run ALTER EXTENSION pg_trickle UPDATE, or restart the server if the library was replaced.")));
 }
 
 Oid

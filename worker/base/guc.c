@@ -14,22 +14,22 @@
 
 #include "pgt_guc.h"
 
-bool		pgt_guc_enabled = true;
-int			pgt_guc_scheduler_interval = 10000;
-double		pgt_guc_max_change_ratio = 0.15;
-int			pgt_guc_max_errors = 5;
-int			pgt_guc_max_refresh_runtime = 0;
-int			pgt_guc_lock_timeout = 5000;
-int			pgt_guc_history_days = 90;
-bool		pgt_guc_block_source_ddl = true;
-int			pgt_guc_volatile_policy = PGT_VOLATILE_REJECT;
-char	   *pgt_guc_timezone = NULL;
-char	   *pgt_guc_databases = NULL;
-bool		pgt_guc_log_refreshes = false;
+bool pgt_guc_enabled = true;
+int pgt_guc_scheduler_interval = 10000;
+double pgt_guc_max_change_ratio = 0.15;
+int pgt_guc_max_errors = 5;
+int pgt_guc_max_refresh_runtime = 0;
+int pgt_guc_lock_timeout = 5000;
+int pgt_guc_history_days = 90;
+bool pgt_guc_block_source_ddl = true;
+int pgt_guc_volatile_policy = PGT_VOLATILE_REJECT;
+char *pgt_guc_timezone = NULL;
+char *pgt_guc_databases = NULL;
+bool pgt_guc_log_refreshes = false;
 #ifdef PGT_TEST_POINTS
-char	   *pgt_guc_test_points = NULL;
-bool		pgt_guc_verify = true;
-char	   *pgt_guc_force_technique = NULL;
+char *pgt_guc_test_points = NULL;
+bool pgt_guc_verify = true;
+char *pgt_guc_force_technique = NULL;
 #endif
 
 static bool check_timezone(char **newval, void **extra, GucSource source);
@@ -39,84 +39,79 @@ typedef struct BoolSetting
 {
 	const char *name;
 	const char *description;
-	bool	   *variable;
-	bool		boot;
-	GucContext	context;
+	bool *variable;
+	bool boot;
+	GucContext context;
 } BoolSetting;
 
 typedef struct IntSetting
 {
 	const char *name;
 	const char *description;
-	int		   *variable;
-	int			boot;
-	int			min;
-	int			max;
-	GucContext	context;
-	int			flags;
+	int *variable;
+	int boot;
+	int min;
+	int max;
+	GucContext context;
+	int flags;
 } IntSetting;
 
 typedef struct StringSetting
 {
 	const char *name;
 	const char *description;
-	char	  **variable;
+	char **variable;
 	const char *boot;
-	GucContext	context;
+	GucContext context;
 	GucStringCheckHook check;
 } StringSetting;
 
-static const struct config_enum_entry volatile_policies[] = {
-	{"reject", PGT_VOLATILE_REJECT, false},
-	{"warn", PGT_VOLATILE_WARN, false},
-	{"allow", PGT_VOLATILE_ALLOW, false},
-	{NULL, 0, false}
-};
+static const struct config_enum_entry volatile_policies[] = {{"reject", PGT_VOLATILE_REJECT, false},
+															 {"warn", PGT_VOLATILE_WARN, false},
+															 {"allow", PGT_VOLATILE_ALLOW, false},
+															 {NULL, 0, false}};
 
 static const BoolSetting bool_settings[] = {
-	{"pg_trickle.enabled", "Lets the scheduler refresh stream tables.",
-	&pgt_guc_enabled, true, PGC_SIGHUP},
+	{"pg_trickle.enabled", "Lets the scheduler refresh stream tables.", &pgt_guc_enabled, true,
+	 PGC_SIGHUP},
 	{"pg_trickle.block_source_ddl",
-		"Refuses changes of a source that a stream table sees, instead of marking it for rebuild.",
-	&pgt_guc_block_source_ddl, true, PGC_SUSET},
+	 "Refuses changes of a source that a stream table sees, instead of marking it for rebuild.",
+	 &pgt_guc_block_source_ddl, true, PGC_SUSET},
 	{"pg_trickle.log_refreshes", "Writes a line to the server log for every refresh.",
-	&pgt_guc_log_refreshes, false, PGC_SUSET},
+	 &pgt_guc_log_refreshes, false, PGC_SUSET},
 #ifdef PGT_TEST_POINTS
 	{"pg_trickle.verify", "Test builds: a delta that does not fit is an error, not a repair.",
-	&pgt_guc_verify, true, PGC_USERSET},
+	 &pgt_guc_verify, true, PGC_USERSET},
 #endif
 };
 
 static const IntSetting int_settings[] = {
 	{"pg_trickle.scheduler_interval_ms",
-		"Longest time between two looks of the scheduler at all stream tables.",
-	&pgt_guc_scheduler_interval, 10000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	 "Longest time between two looks of the scheduler at all stream tables.",
+	 &pgt_guc_scheduler_interval, 10000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
 	{"pg_trickle.max_consecutive_errors",
-		"Failed refreshes in a row after which a stream table is suspended.",
-	&pgt_guc_max_errors, 5, 1, 1000, PGC_SIGHUP, 0},
-	{"pg_trickle.max_refresh_runtime",
-		"Longest time a scheduled refresh may take; 0 is no limit.",
-	&pgt_guc_max_refresh_runtime, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
-	{"pg_trickle.lock_timeout",
-		"Longest wait of a scheduled refresh for a lock; 0 is no limit.",
-	&pgt_guc_lock_timeout, 5000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
+	 "Failed refreshes in a row after which a stream table is suspended.", &pgt_guc_max_errors, 5,
+	 1, 1000, PGC_SIGHUP, 0},
+	{"pg_trickle.max_refresh_runtime", "Longest time a scheduled refresh may take; 0 is no limit.",
+	 &pgt_guc_max_refresh_runtime, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
+	{"pg_trickle.lock_timeout", "Longest wait of a scheduled refresh for a lock; 0 is no limit.",
+	 &pgt_guc_lock_timeout, 5000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
 	{"pg_trickle.history_retention_days",
-		"Days that rows of pgtrickle.pgt_refresh_history are kept.",
-	&pgt_guc_history_days, 90, 1, 36500, PGC_SIGHUP, 0},
+	 "Days that rows of pgtrickle.pgt_refresh_history are kept.", &pgt_guc_history_days, 90, 1,
+	 36500, PGC_SIGHUP, 0},
 };
 
 static const StringSetting string_settings[] = {
-	{"pg_trickle.timezone",
-		"Time zone in which cron schedules are read; empty is the server's.",
-	&pgt_guc_timezone, "", PGC_SIGHUP, check_timezone},
+	{"pg_trickle.timezone", "Time zone in which cron schedules are read; empty is the server's.",
+	 &pgt_guc_timezone, "", PGC_SIGHUP, check_timezone},
 	{"pg_trickle.databases",
-		"Databases in which the scheduler runs: a list of names, or * for all.",
-	&pgt_guc_databases, "*", PGC_SIGHUP, check_databases},
+	 "Databases in which the scheduler runs: a list of names, or * for all.", &pgt_guc_databases,
+	 "*", PGC_SIGHUP, check_databases},
 #ifdef PGT_TEST_POINTS
 	{"pg_trickle.test_points", "Test builds: what happens at named points of the code.",
-	&pgt_guc_test_points, "", PGC_USERSET, NULL},
+	 &pgt_guc_test_points, "", PGC_USERSET, NULL},
 	{"pg_trickle.force_technique", "Test builds: akr, to recompute where folding is possible.",
-	&pgt_guc_force_technique, "", PGC_USERSET, NULL},
+	 &pgt_guc_force_technique, "", PGC_USERSET, NULL},
 #endif
 };
 
@@ -132,9 +127,9 @@ check_timezone(char **newval, void **extra, GucSource source)
 static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
-	char	   *copy = pstrdup(*newval);
-	List	   *names = NIL;
-	bool		ok = strcmp(*newval, "*") == 0 || SplitIdentifierString(copy, ',', &names);
+	char *copy = pstrdup(*newval);
+	List *names = NIL;
+	bool ok = strcmp(*newval, "*") == 0 || SplitIdentifierString(copy, ',', &names);
 
 	if (!ok)
 		GUC_check_errdetail("It must be * or a list of database names, separated by commas.");
@@ -150,30 +145,30 @@ pgt_guc_init(void)
 	{
 		const BoolSetting *s = &bool_settings[i];
 
-		DefineCustomBoolVariable(s->name, s->description, NULL, s->variable, s->boot,
-								 s->context, 0, NULL, NULL, NULL);
+		DefineCustomBoolVariable(s->name, s->description, NULL, s->variable, s->boot, s->context, 0,
+								 NULL, NULL, NULL);
 	}
 	for (int i = 0; i < lengthof(int_settings); i++)
 	{
 		const IntSetting *s = &int_settings[i];
 
-		DefineCustomIntVariable(s->name, s->description, NULL, s->variable, s->boot,
-								s->min, s->max, s->context, s->flags, NULL, NULL, NULL);
+		DefineCustomIntVariable(s->name, s->description, NULL, s->variable, s->boot, s->min, s->max,
+								s->context, s->flags, NULL, NULL, NULL);
 	}
 	for (int i = 0; i < lengthof(string_settings); i++)
 	{
 		const StringSetting *s = &string_settings[i];
 
-		DefineCustomStringVariable(s->name, s->description, NULL, s->variable, s->boot,
-								   s->context, 0, s->check, NULL, NULL);
+		DefineCustomStringVariable(s->name, s->description, NULL, s->variable, s->boot, s->context,
+								   0, s->check, NULL, NULL);
 	}
 	DefineCustomRealVariable("pg_trickle.differential_max_change_ratio",
 							 "Share of changed source rows above which AUTO refreshes in full.",
-							 NULL, &pgt_guc_max_change_ratio, 0.15, 0.0, 1.0,
-							 PGC_SUSET, 0, NULL, NULL, NULL);
+							 NULL, &pgt_guc_max_change_ratio, 0.15, 0.0, 1.0, PGC_SUSET, 0, NULL,
+							 NULL, NULL);
 	DefineCustomEnumVariable("pg_trickle.volatile_function_policy",
 							 "What happens to a defining query that calls a volatile function.",
-							 NULL, &pgt_guc_volatile_policy, PGT_VOLATILE_REJECT,
-							 volatile_policies, PGC_SUSET, 0, NULL, NULL, NULL);
+							 NULL, &pgt_guc_volatile_policy, PGT_VOLATILE_REJECT, volatile_policies,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("pg_trickle");
 }

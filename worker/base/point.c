@@ -21,8 +21,8 @@
 static void
 wait_at_point(const char *name)
 {
-	LOCKTAG		tag;
-	int32		key = (int32) (hash_bytes((const unsigned char *) name, strlen(name)) & 0x7fffffff);
+	LOCKTAG tag;
+	int32 key = (int32) (hash_bytes((const unsigned char *) name, strlen(name)) & 0x7fffffff);
 
 	/* The layout of pg_advisory_lock(int4, int4). */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, POINT_LOCK_CLASS, (uint32) key, 2);
@@ -33,7 +33,7 @@ wait_at_point(const char *name)
 void
 pgt_point_reach(const char *name)
 {
-	size_t		length = strlen(name);
+	size_t length = strlen(name);
 	const char *at = pgt_guc_test_points;
 
 	while (at != NULL && (at = strstr(at, name)) != NULL)
@@ -44,8 +44,7 @@ pgt_point_reach(const char *name)
 		if (*action++ != '=')
 			continue;
 		if (strncmp(action, "error", 5) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
 		else if (strncmp(action, "kill", 4) == 0)
 			kill(MyProcPid, SIGKILL);
 		else if (strncmp(action, "wait", 4) == 0)
@@ -53,4 +52,4 @@ pgt_point_reach(const char *name)
 	}
 }
 
-#endif							/* PGT_TEST_POINTS */
+#endif /* PGT_TEST_POINTS */

@@ -25,8 +25,8 @@ become_user(Oid userid, int flags)
 	GetUserIdAndSecContext(&saved.userid, &saved.context);
 	SetUserIdAndSecContext(userid, saved.context | flags);
 	saved.guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	return saved;
 }
 
@@ -60,8 +60,8 @@ bool
 pgt_security_may_read(Oid relid)
 {
 	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
-		pgt_compat_is_relation_owner(relid, GetUserId()) ||
-		has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+		   pgt_compat_is_relation_owner(relid, GetUserId()) ||
+		   has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
 }
 
 void

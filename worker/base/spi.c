@@ -26,13 +26,13 @@
 
 struct PgtPlan
 {
-	SPIPlanPtr	plan;
+	SPIPlanPtr plan;
 };
 
 typedef struct KeptStatement
 {
-	const char *sql;			/* hash key: the literal's address */
-	SPIPlanPtr	plan;
+	const char *sql; /* hash key: the literal's address */
+	SPIPlanPtr plan;
 } KeptStatement;
 
 static HTAB *kept_statements = NULL;
@@ -63,7 +63,7 @@ static PgtRows *
 copy_rows(MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
-	PgtRows    *rows = palloc0(sizeof(PgtRows));
+	PgtRows *rows = palloc0(sizeof(PgtRows));
 
 	if (SPI_tuptable != NULL)
 	{
@@ -83,19 +83,18 @@ static SPIPlanPtr
 get_kept_statement(const char *sql, int nargs, const Oid *types)
 {
 	KeptStatement *entry;
-	bool		found;
+	bool found;
 
 	if (kept_statements == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(KeptStatement)};
+		HASHCTL ctl = {.keysize = sizeof(char *), .entrysize = sizeof(KeptStatement)};
 
-		kept_statements = hash_create("pg_trickle statements", 64, &ctl,
-									  HASH_ELEM | HASH_BLOBS);
+		kept_statements = hash_create("pg_trickle statements", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
 	entry = hash_search(kept_statements, &sql, HASH_FIND, NULL);
 	if (entry == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(sql, nargs, (Oid *) types);
+		SPIPlanPtr plan = SPI_prepare(sql, nargs, (Oid *) types);
 
 		if (plan == NULL)
 			check_spi(SPI_result, sql);
@@ -107,18 +106,18 @@ get_kept_statement(const char *sql, int nargs, const Oid *types)
 }
 
 PgtRows *
-pgt_spi_query(const char *sql, int nargs, const Oid *types, const Datum *values,
-			  const bool *nulls)
+pgt_spi_query(const char *sql, int nargs, const Oid *types, const Datum *values, const bool *nulls)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char		nullchars[FUNC_MAX_ARGS];
-	PgtRows    *rows;
+	char nullchars[FUNC_MAX_ARGS];
+	PgtRows *rows;
 
 	for (int i = 0; i < nargs; i++)
 		nullchars[i] = nulls != NULL && nulls[i] ? 'n' : ' ';
 	connect_spi();
-	check_spi(SPI_execute_plan(get_kept_statement(sql, nargs, types), (Datum *) values,
-							   nullchars, false, 0), sql);
+	check_spi(SPI_execute_plan(get_kept_statement(sql, nargs, types), (Datum *) values, nullchars,
+							   false, 0),
+			  sql);
 	rows = copy_rows(caller);
 	finish_spi();
 	return rows;
@@ -128,7 +127,7 @@ PgtRows *
 pgt_spi_select(const char *sql)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PgtRows    *rows;
+	PgtRows *rows;
 
 	connect_spi();
 	check_spi(SPI_execute(sql, false, 0), sql);
@@ -140,7 +139,7 @@ pgt_spi_select(const char *sql)
 uint64
 pgt_spi_execute(const char *sql)
 {
-	uint64		processed;
+	uint64 processed;
 
 	connect_spi();
 	check_spi(SPI_execute(sql, false, 0), sql);
@@ -164,8 +163,8 @@ pgt_spi_text(const PgtRows *rows, int row, int column)
 int64
 pgt_spi_int64(const PgtRows *rows, int row, int column)
 {
-	bool		isnull;
-	Datum		value = pgt_spi_datum(rows, row, column, &isnull);
+	bool isnull;
+	Datum value = pgt_spi_datum(rows, row, column, &isnull);
 
 	if (isnull)
 		return 0;
@@ -183,8 +182,8 @@ pgt_spi_int64(const PgtRows *rows, int row, int column)
 bool
 pgt_spi_bool(const PgtRows *rows, int row, int column)
 {
-	bool		isnull;
-	Datum		value = pgt_spi_datum(rows, row, column, &isnull);
+	bool isnull;
+	Datum value = pgt_spi_datum(rows, row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
 }
@@ -192,8 +191,8 @@ pgt_spi_bool(const PgtRows *rows, int row, int column)
 Oid
 pgt_spi_oid(const PgtRows *rows, int row, int column)
 {
-	bool		isnull;
-	Datum		value = pgt_spi_datum(rows, row, column, &isnull);
+	bool isnull;
+	Datum value = pgt_spi_datum(rows, row, column, &isnull);
 
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
@@ -222,7 +221,7 @@ register_inputs(const PgtInput *inputs, int ninputs)
 PgtPlan *
 pgt_spi_prepare(const char *sql, const PgtInput *inputs, int ninputs, int cursor_options)
 {
-	PgtPlan    *plan;
+	PgtPlan *plan;
 
 	connect_spi();
 	register_inputs(inputs, ninputs);
@@ -264,12 +263,11 @@ pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs)
 }
 
 char *
-pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
-				bool analyze)
+pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot, bool analyze)
 {
 	ExplainState *es = NewExplainState();
 	PlannedStmt *stmt = pgt_spi_plan_now(plan, inputs, ninputs);
-	QueryDesc  *desc;
+	QueryDesc *desc;
 
 	es->analyze = es->timing = es->summary = analyze;
 	es->costs = true;
@@ -310,9 +308,9 @@ waive_rights(PgtPlan *plan, const PgtInput *inputs, int ninputs)
 {
 	CachedPlan *cached = GetCachedPlan(get_source(plan), NULL, NULL,
 									   make_environment(inputs, ninputs));
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, cached->stmt_list)
+	foreach (lc, cached->stmt_list)
 		(void) pgt_compat_waive_rights(lfirst_node(PlannedStmt, lc));
 	ReleaseCachedPlan(cached, NULL);
 }
@@ -321,8 +319,8 @@ uint64
 pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
 			DestReceiver *dest)
 {
-	SPIExecuteOptions options = {.read_only = true,.dest = dest};
-	uint64		processed;
+	SPIExecuteOptions options = {.read_only = true, .dest = dest};
+	uint64 processed;
 
 	waive_rights(plan, inputs, ninputs);
 	connect_spi();

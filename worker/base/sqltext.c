@@ -25,12 +25,11 @@ pgt_sqltext_qualified(const char *schema, const char *name)
 char *
 pgt_sqltext_relation(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
+	char *name = get_rel_name(relid);
 
 	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", relid)));
 	return pgt_sqltext_qualified(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
@@ -44,15 +43,14 @@ pgt_sqltext_type(Oid type, int32 typmod)
 char *
 pgt_sqltext_collation(Oid collation)
 {
-	HeapTuple	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
 	Form_pg_collation form;
-	char	   *text;
+	char *text;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for collation %u", collation);
 	form = (Form_pg_collation) GETSTRUCT(tuple);
-	text = pgt_sqltext_qualified(get_namespace_name(form->collnamespace),
-								 NameStr(form->collname));
+	text = pgt_sqltext_qualified(get_namespace_name(form->collnamespace), NameStr(form->collname));
 	ReleaseSysCache(tuple);
 	return text;
 }
@@ -60,15 +58,14 @@ pgt_sqltext_collation(Oid collation)
 char *
 pgt_sqltext_operator(Oid operator)
 {
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
 	Form_pg_operator form;
-	char	   *text;
+	char *text;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for operator %u", operator);
 	form = (Form_pg_operator) GETSTRUCT(tuple);
-	text = psprintf("OPERATOR(%s.%s)",
-					quote_identifier(get_namespace_name(form->oprnamespace)),
+	text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
 					NameStr(form->oprname));
 	ReleaseSysCache(tuple);
 	return text;
@@ -89,19 +86,17 @@ pgt_sqltext_literal(const char *text)
 static RangeVar *
 parse_name(const char *name)
 {
-	List	   *parts;
-	RangeVar   *rv;
+	List *parts;
+	RangeVar *rv;
 
 	if (name[0] == '\0')
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("name of the stream table is empty"),
+				(errcode(ERRCODE_INVALID_NAME), errmsg("name of the stream table is empty"),
 				 errhint("Give a name such as 'orders_by_day' or 'sales.\"Orders by day\"'.")));
 	parts = stringToQualifiedNameList(name);
 	if (list_length(parts) > 3)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("improper qualified name (too many dotted names): %s", name)));
+		ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
+						errmsg("improper qualified name (too many dotted names): %s", name)));
 	rv = makeRangeVarFromNameList(parts);
 	return rv;
 }
@@ -115,8 +110,8 @@ pgt_sqltext_resolve(const char *name, bool missing_ok)
 void
 pgt_sqltext_split(const char *name, char **schema, char **relname)
 {
-	RangeVar   *rv = parse_name(name);
-	Oid			namespace = RangeVarGetCreationNamespace(rv);
+	RangeVar *rv = parse_name(name);
+	Oid namespace = RangeVarGetCreationNamespace(rv);
 
 	*schema = get_namespace_name(namespace);
 	*relname = rv->relname;

@@ -36,37 +36,37 @@
 
 typedef struct DatabaseSlot
 {
-	Oid			database;		/* InvalidOid: free */
-	int			first;			/* source slot, or NO_SLOT */
-	pg_atomic_uint64 coordinator;	/* its Latch *, or 0 */
-	pg_atomic_uint32 changed;	/* some source of the chain is pending */
+	Oid database;				  /* InvalidOid: free */
+	int first;					  /* source slot, or NO_SLOT */
+	pg_atomic_uint64 coordinator; /* its Latch *, or 0 */
+	pg_atomic_uint32 changed;	  /* some source of the chain is pending */
 	pg_atomic_uint32 catalog;
 	pg_atomic_uint32 scan_all;
-	pg_atomic_uint32 prepared;	/* some source of the chain is marked so */
-	pg_atomic_uint32 prepared_all;	/* a source without slot was prepared */
+	pg_atomic_uint32 prepared;	   /* some source of the chain is marked so */
+	pg_atomic_uint32 prepared_all; /* a source without slot was prepared */
 } DatabaseSlot;
 
 typedef struct SourceSlot
 {
-	Oid			relid;			/* InvalidOid: free */
-	Oid			database;
-	int			next;			/* of the same database, or of the free list */
+	Oid relid; /* InvalidOid: free */
+	Oid database;
+	int next; /* of the same database, or of the free list */
 	pg_atomic_uint32 prepared;
 	pg_atomic_uint64 pending_since; /* TimestampTz, 0: nothing */
 } SourceSlot;
 
 typedef struct WakeMemory
 {
-	pg_atomic_uint64 launcher;	/* Latch * */
-	int			first_free;		/* source slot */
+	pg_atomic_uint64 launcher; /* Latch * */
+	int first_free;			   /* source slot */
 	DatabaseSlot databases[MAX_DATABASES];
-	SourceSlot	sources[MAX_SOURCES];
+	SourceSlot sources[MAX_SOURCES];
 } WakeMemory;
 
 /* Where a relation's slot is; a guess that find_source_slot verifies. */
 typedef struct KnownSource
 {
-	Oid			relid;			/* hash key */
+	Oid relid; /* hash key */
 	SourceSlot *slot;
 } KnownSource;
 
@@ -74,11 +74,11 @@ typedef struct KnownSource
 typedef struct Announcement
 {
 	SourceSlot **sources;
-	int			nsources;
-	int			capacity;
-	Oid			last_relid;		/* shortcut for many statements on one table */
-	bool		catalog;
-	bool		scan_all;
+	int nsources;
+	int capacity;
+	Oid last_relid; /* shortcut for many statements on one table */
+	bool catalog;
+	bool scan_all;
 } Announcement;
 
 static WakeMemory *memory = NULL;
@@ -164,7 +164,7 @@ static SourceSlot *
 look_up_source(DatabaseSlot *database, Oid relid)
 {
 	SourceSlot *slot = NULL;
-	int			at;
+	int at;
 
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_WAKE), LW_EXCLUSIVE);
 	for (at = database->first; at != NO_SLOT; at = memory->sources[at].next)
@@ -190,11 +190,11 @@ static SourceSlot *
 find_source_slot(DatabaseSlot *database, Oid relid)
 {
 	KnownSource *known;
-	bool		found;
+	bool found;
 
 	if (known_sources == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(KnownSource)};
+		HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(KnownSource)};
 
 		known_sources = hash_create("pg_trickle wake slots", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
@@ -245,7 +245,7 @@ pgt_wake_source(Oid relid)
 	}
 	if (news->nsources == news->capacity)
 	{
-		int			capacity = Max(8, news->capacity * 2);
+		int capacity = Max(8, news->capacity * 2);
 		SourceSlot **sources = MemoryContextAlloc(TopTransactionContext,
 												  capacity * sizeof(SourceSlot *));
 
@@ -267,7 +267,7 @@ pgt_wake_catalog(void)
 static void
 set_latch(pg_atomic_uint64 *where)
 {
-	Latch	   *latch = (Latch *) (uintptr_t) pg_atomic_read_u64(where);
+	Latch *latch = (Latch *) (uintptr_t) pg_atomic_read_u64(where);
 
 	if (latch != NULL)
 		SetLatch(latch);
@@ -277,7 +277,7 @@ set_latch(pg_atomic_uint64 *where)
 static bool
 mark_pending(SourceSlot *slot, TimestampTz when)
 {
-	uint64		nothing = 0;
+	uint64 nothing = 0;
 
 	/* Full barrier; the common case under load is that it is set already. */
 	return pg_atomic_compare_exchange_u64(&slot->pending_since, &nothing, (uint64) when);
@@ -288,7 +288,7 @@ static void
 announce_commit(void)
 {
 	TimestampTz now = GetCurrentTransactionStopTimestamp();
-	bool		wake = false;
+	bool wake = false;
 
 	for (int i = 0; i < announcement->nsources; i++)
 		wake |= mark_pending(announcement->sources[i], now);
@@ -379,8 +379,9 @@ run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtility
 			QueryCompletion *completion)
 {
 	/* Remembered now: the statement may be freed by running it. */
-	bool		is_commit_prepared = IsA(stmt->utilityStmt, TransactionStmt) &&
-		((TransactionStmt *) stmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+	bool is_commit_prepared = IsA(stmt->utilityStmt, TransactionStmt) &&
+							  ((TransactionStmt *) stmt->utilityStmt)->kind ==
+								  TRANS_STMT_COMMIT_PREPARED;
 
 	if (previous_utility_hook != NULL)
 		previous_utility_hook(stmt, query, read_only, context, params, environment, dest,
@@ -405,7 +406,7 @@ bool
 pgt_wake_register_coordinator(void)
 {
 	static bool at_exit = false;
-	uint64		nobody = 0;
+	uint64 nobody = 0;
 	DatabaseSlot *database = memory != NULL ? find_my_database() : NULL;
 
 	if (database == NULL)
@@ -423,7 +424,7 @@ pgt_wake_register_coordinator(void)
 void
 pgt_wake_unregister_coordinator(void)
 {
-	uint64		mine = (uint64) (uintptr_t) MyLatch;
+	uint64 mine = (uint64) (uintptr_t) MyLatch;
 
 	if (my_database != NULL)
 		(void) pg_atomic_compare_exchange_u64(&my_database->coordinator, &mine, 0);
@@ -447,7 +448,7 @@ pgt_wake_collect(PgtWakeCallback callback, void *arg)
 	for (int at = database->first; at != NO_SLOT; at = memory->sources[at].next)
 	{
 		SourceSlot *slot = &memory->sources[at];
-		uint64		since;
+		uint64 since;
 
 		if (pg_atomic_read_u64(&slot->pending_since) == 0)
 			continue;
@@ -473,7 +474,7 @@ pgt_wake_coordinator(void)
 static void
 leave_launcher_at_exit(int code, Datum arg)
 {
-	uint64		mine = (uint64) (uintptr_t) MyLatch;
+	uint64 mine = (uint64) (uintptr_t) MyLatch;
 
 	(void) pg_atomic_compare_exchange_u64(&memory->launcher, &mine, 0);
 }
@@ -490,7 +491,7 @@ pgt_wake_register_launcher(void)
 bool
 pgt_wake_has_catalog_news(Oid database)
 {
-	bool		news = false;
+	bool news = false;
 
 	if (memory == NULL)
 		return false;
@@ -516,7 +517,7 @@ pgt_wake_forget_database(Oid database)
 			continue;
 		while (slot->first != NO_SLOT)
 		{
-			int			at = slot->first;
+			int at = slot->first;
 			SourceSlot *source = &memory->sources[at];
 
 			slot->first = source->next;

@@ -17,8 +17,8 @@
 static Query *
 query_of_view(Oid view_relid)
 {
-	Relation	view = table_open(view_relid, AccessShareLock);
-	Query	   *query = copyObject(get_view_query(view));
+	Relation view = table_open(view_relid, AccessShareLock);
+	Query *query = copyObject(get_view_query(view));
 
 	table_close(view, NoLock);
 	AcquireRewriteLocks(query, true, false);
@@ -51,17 +51,17 @@ choose_technique(PgtStage *stage)
 static bool
 has_simple_rows(Query *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (query->setOperations != NULL || query->hasTargetSRFs || query->groupingSets != NIL ||
 		query->hasDistinctOn || query->cteList != NIL)
 		return false;
 	if (query->groupClause != NIL && query->distinctClause != NIL)
 		return false;
-	foreach(lc, query->groupClause)
+	foreach (lc, query->groupClause)
 		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
 			return false;
-	foreach(lc, pgt_tree_rtindexes((Node *) query->jointree))
+	foreach (lc, pgt_tree_rtindexes((Node *) query->jointree))
 		if (rt_fetch(lfirst_int(lc), query->rtable)->rtekind != RTE_RELATION)
 			return pgt_stage_is_group(query);
 	return true;
@@ -70,7 +70,7 @@ has_simple_rows(Query *query)
 static void
 make_full(PgtDefinition *definition, Query *original, Query *normalized)
 {
-	PgtStage   *stage = palloc0(sizeof(PgtStage));
+	PgtStage *stage = palloc0(sizeof(PgtStage));
 
 	stage->number = 1;
 	stage->query = normalized;
@@ -80,7 +80,8 @@ make_full(PgtDefinition *definition, Query *original, Query *normalized)
 	if (has_simple_rows(normalized))
 	{
 		pgt_tree_number_leaves(normalized);
-		if (pgt_key_find_identity(stage, definition) != NULL || stage->identity == PGT_IDENTITY_SINGLE)
+		if (pgt_key_find_identity(stage, definition) != NULL ||
+			stage->identity == PGT_IDENTITY_SINGLE)
 		{
 			stage->identity = PGT_IDENTITY_ROW;
 			stage->nkeys = 0;
@@ -97,11 +98,11 @@ make_full(PgtDefinition *definition, Query *original, Query *normalized)
 static void
 describe_stages(PgtDefinition *definition)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, definition->stages)
+	foreach (lc, definition->stages)
 	{
-		PgtStage   *stage = lfirst(lc);
+		PgtStage *stage = lfirst(lc);
 		const char *reason;
 
 		pgt_tree_number_leaves(stage->query);
@@ -119,8 +120,8 @@ PgtDefinition *
 pgt_delta_analyze(Oid view_relid, Query *query)
 {
 	PgtDefinition *definition = palloc0(sizeof(PgtDefinition));
-	Oid			owner = OidIsValid(view_relid) ? pgt_compat_relation_owner(view_relid) : GetUserId();
-	Query	   *normalized;
+	Oid owner = OidIsValid(view_relid) ? pgt_compat_relation_owner(view_relid) : GetUserId();
+	Query *normalized;
 
 	definition->query = query != NULL ? query : query_of_view(view_relid);
 	pgt_support_check_refused(definition->query);

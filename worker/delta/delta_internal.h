@@ -21,38 +21,38 @@
 /* In which state a term reads a leaf. */
 typedef enum LeafState
 {
-	LEAF_NEW,					/* the relation, as the snapshot sees it */
-	LEAF_DELTA,					/* its change set, with weights */
-	LEAF_OLD,					/* new state minus the change set, with weights */
-	LEAF_EVER					/* rows of the new state and of the change set */
+	LEAF_NEW,	/* the relation, as the snapshot sees it */
+	LEAF_DELTA, /* its change set, with weights */
+	LEAF_OLD,	/* new state minus the change set, with weights */
+	LEAF_EVER	/* rows of the new state and of the change set */
 } LeafState;
 
 /* The shape of a change set: which columns follow pgt_w. */
 typedef struct ChangeShape
 {
-	Oid			relid;
-	int			number;			/* of the input: pgt_delta_<number> */
-	int			ncolumns;
+	Oid relid;
+	int number; /* of the input: pgt_delta_<number> */
+	int ncolumns;
 	AttrNumber *attnums;
-	char	  **names;			/* column names in the change set */
+	char **names; /* column names in the change set */
 } ChangeShape;
 
 /* What one statement is generated for. */
 typedef struct EmitContext
 {
-	List	   *shapes;			/* ChangeShape of the changed relations */
-	Bitmapset  *ctes;			/* old (2n) and ever (2n + 1) states used, by input number */
+	List *shapes;	 /* ChangeShape of the changed relations */
+	Bitmapset *ctes; /* old (2n) and ever (2n + 1) states used, by input number */
 } EmitContext;
 
 /* tree.c: surgery on Query trees */
 extern List *pgt_tree_leaves(Query *query); /* RangeTblEntry *, by leaf number */
 extern void pgt_tree_number_leaves(Query *query);
-extern int	pgt_tree_leaf(const RangeTblEntry *rte);
+extern int pgt_tree_leaf(const RangeTblEntry *rte);
 extern bool pgt_tree_is_union_all(const Query *query);
 extern Query *pgt_tree_wrap(Query *subquery);
 extern List *pgt_tree_union_arms(Query *query); /* Query *, columns coerced to the union's types */
 extern List *pgt_tree_arm_rtindexes(const Query *query);
-extern List *pgt_tree_outputs(Query *query);	/* non-junk TargetEntry */
+extern List *pgt_tree_outputs(Query *query); /* non-junk TargetEntry */
 extern void pgt_tree_drop_junk(Query *query);
 extern Node *pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes);
 extern void pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context);
@@ -64,7 +64,7 @@ extern void pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals);
 extern Query *pgt_tree_select(Query *source, List *target_list);
 extern ChangeShape *pgt_tree_find_shape(EmitContext *context, Oid relid);
 extern char *pgt_tree_deparse(Query *query);
-extern char *pgt_tree_ctes(EmitContext *context);	/* "WITH ... " or "" */
+extern char *pgt_tree_ctes(EmitContext *context); /* "WITH ... " or "" */
 extern List *pgt_tree_rtindexes(const Node *jointree);
 extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 
@@ -75,7 +75,7 @@ extern Query *pgt_normalize_query(Query *query);
 extern void pgt_support_check_refused(Query *query);
 extern bool pgt_support_check(Query *query, PgtDefinition *definition, Oid owner);
 extern void pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,
-						const char *reason, int position);
+							const char *reason, int position);
 extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 
 /* key.c: identity of a stage's rows */
@@ -92,7 +92,7 @@ extern char *pgt_state_aggregate_name(const PgtAggregate *aggregate);
 /* stage.c: cutting and storing */
 extern void pgt_stage_cut(PgtDefinition *definition, Query *query);
 extern bool pgt_stage_is_group(const Query *query);
-extern int	pgt_stage_of_entry(const RangeTblEntry *rte);	/* number of the stage it reads, or 0 */
+extern int pgt_stage_of_entry(const RangeTblEntry *rte); /* number of the stage it reads, or 0 */
 extern char *pgt_stage_table_name(int64 pgt_id, int number);
 extern char *pgt_stage_state_name(int64 pgt_id, int number);
 extern void pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
@@ -105,18 +105,19 @@ extern List *pgt_term_queries(Query *query, EmitContext *context, List **signs);
 
 /* fragment.c: affected keys */
 extern List *pgt_fragment_queries(Query *query, List *key_exprs, EmitContext *context);
-extern int	pgt_fragment_limit(void);
+extern int pgt_fragment_limit(void);
 
 /* emit.c: SQL text of each purpose */
 extern char *pgt_emit_keys(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
-extern bool pgt_emit_is_ordered(const PgtStage *stage); /* is the join order of rows_of_keys fixed */
+extern bool pgt_emit_is_ordered(
+	const PgtStage *stage); /* is the join order of rows_of_keys fixed */
 extern char *pgt_emit_signed(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
 extern char *pgt_emit_all(const PgtStage *stage);
 extern char *pgt_emit_states(const PgtStage *stage);
-extern int	pgt_emit_nkeys(const PgtStage *stage);	/* columns of the key rows */
+extern int pgt_emit_nkeys(const PgtStage *stage); /* columns of the key rows */
 extern TupleDesc pgt_emit_key_desc(const PgtStage *stage);
 
 /* plan.c: definitions and kept statements; run.c runs them */
@@ -131,35 +132,35 @@ typedef enum Purpose
 
 struct PgtDelta
 {
-	int64		pgt_id;			/* hash key */
-	Oid			relid;
-	Oid			view_relid;
-	Oid			owner;
-	bool		analyzed;		/* the definition is one */
-	bool		stale;
-	bool		forced;			/* analysed under force_technique */
-	uint64		generation;
+	int64 pgt_id; /* hash key */
+	Oid relid;
+	Oid view_relid;
+	Oid owner;
+	bool analyzed; /* the definition is one */
+	bool stale;
+	bool forced; /* analysed under force_technique */
+	uint64 generation;
 	MemoryContext context;
 	PgtDefinition *definition;
-	int			ninputs;		/* relations by input number, from 1 */
-	Oid		   *inputs;
+	int ninputs; /* relations by input number, from 1 */
+	Oid *inputs;
 };
 
 /* What a statement reads besides tables. */
 typedef struct Inputs
 {
-	PgtInput   *inputs;
-	int			ninputs;
+	PgtInput *inputs;
+	int ninputs;
 	EmitContext emit;
-	uint64		changed;
-	uint64		shape;
-	double		nrows;
+	uint64 changed;
+	uint64 shape;
+	double nrows;
 } Inputs;
 
 extern char *pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
-					   const Bitmapset *nulls);
+						   const Bitmapset *nulls);
 extern PgtPlan *pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered);
-extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
-						 const Bitmapset *nulls);
+extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose,
+							 Inputs *inputs, const Bitmapset *nulls);
 
-#endif							/* DELTA_INTERNAL_H */
+#endif /* DELTA_INTERNAL_H */

@@ -39,8 +39,8 @@ pgt_emit_nkeys(const PgtStage *stage)
 static List *
 key_entries(const PgtStage *stage)
 {
-	List	   *outputs = pgt_tree_outputs(stage->query);
-	List	   *keys = NIL;
+	List *outputs = pgt_tree_outputs(stage->query);
+	List *keys = NIL;
 
 	if (stage->identity == PGT_IDENTITY_ROW)
 		return outputs;
@@ -53,15 +53,15 @@ key_entries(const PgtStage *stage)
 TupleDesc
 pgt_emit_key_desc(const PgtStage *stage)
 {
-	List	   *keys = key_entries(stage);
-	TupleDesc	desc = CreateTemplateTupleDesc(list_length(keys));
-	AttrNumber	number = 0;
-	ListCell   *lc;
+	List *keys = key_entries(stage);
+	TupleDesc desc = CreateTemplateTupleDesc(list_length(keys));
+	AttrNumber number = 0;
+	ListCell *lc;
 
-	foreach(lc, keys)
+	foreach (lc, keys)
 	{
-		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
-		char		name[NAMEDATALEN];
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		char name[NAMEDATALEN];
 
 		number++;
 		snprintf(name, sizeof(name), "k%d", number);
@@ -81,23 +81,23 @@ append_columns(StringInfo sql, const char *prefix, int ncolumns)
 char *
 pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 {
-	List	   *entries = key_entries(stage);
-	bool		distinct = stage->identity == PGT_IDENTITY_KEY;
-	int			nkeys = list_length(entries);
-	int			number = 0;
+	List *entries = key_entries(stage);
+	bool distinct = stage->identity == PGT_IDENTITY_KEY;
+	int nkeys = list_length(entries);
+	int number = 0;
 	StringInfoData sql;
 	StringInfoData body;
-	ListCell   *lc;
+	ListCell *lc;
 
 	initStringInfo(&body);
-	foreach(lc, pgt_fragment_queries(stage->query, entries, context))
+	foreach (lc, pgt_fragment_queries(stage->query, entries, context))
 		appendStringInfo(&body, "%s%s", body.len > 0 ? " UNION ALL " : "",
 						 pgt_tree_deparse(lfirst(lc)));
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "%sSELECT %s", pgt_tree_ctes(context), distinct ? "DISTINCT " : "");
-	foreach(lc, entries)
+	foreach (lc, entries)
 	{
-		Oid			collation = exprCollation((Node *) lfirst_node(TargetEntry, lc)->expr);
+		Oid collation = exprCollation((Node *) lfirst_node(TargetEntry, lc)->expr);
 
 		number++;
 		appendStringInfo(&sql, "%sk%d", number > 1 ? ", " : "", number);
@@ -116,12 +116,11 @@ pgt_emit_keys(const PgtStage *stage, EmitContext *context)
  * be not null: null or not parts the rows, so that no row is read twice.
  */
 static Node *
-key_condition(Node *key, bool is_null, Oid operator, Oid collation, int rtindex,
-			  AttrNumber column)
+key_condition(Node *key, bool is_null, Oid operator, Oid collation, int rtindex, AttrNumber column)
 {
 	if (is_null || !OidIsValid(operator))
 	{
-		NullTest   *test = makeNode(NullTest);
+		NullTest *test = makeNode(NullTest);
 
 		test->arg = (Expr *) key;
 		test->nulltesttype = is_null ? IS_NULL : IS_NOT_NULL;
@@ -137,17 +136,17 @@ key_condition(Node *key, bool is_null, Oid operator, Oid collation, int rtindex,
 
 /* Operators and collations of the key columns; an operator may be missing for ROW. */
 static void
-key_equality(const PgtStage *stage, int index, Node *key, Oid *operator, Oid *collation)
+key_equality(const PgtStage *stage, int index, Node *key, Oid *operator, Oid * collation)
 {
 	if (stage->identity == PGT_IDENTITY_KEY)
 	{
-		*operator = stage->key_operators[index];
+		*operator= stage->key_operators[index];
 		*collation = stage->key_collations[index];
 		return;
 	}
 	*collation = exprCollation(key);
 	if (!pgt_key_column_equality(exprType(key), operator))
-		*operator = InvalidOid;
+		*operator= InvalidOid;
 }
 
 /* Restricts one query to a key set, in place; entries are the keys in its terms. */
@@ -157,24 +156,24 @@ restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmaps
 {
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	RangeTblRef *ref = makeNode(RangeTblRef);
-	List	   *names = NIL;
-	List	   *conditions = NIL;
-	int			rtindex;
-	int			number = 0;
-	ListCell   *lc;
+	List *names = NIL;
+	List *conditions = NIL;
+	int rtindex;
+	int number = 0;
+	ListCell *lc;
 
 	rte->eref = makeAlias("pgt_k", NIL);
 	query->rtable = lappend(query->rtable, rte);
 	rtindex = list_length(query->rtable);
 	ref->rtindex = rtindex;
-	foreach(lc, entries)
+	foreach (lc, entries)
 	{
-		Node	   *key = (Node *) copyObject(lfirst_node(TargetEntry, lc)->expr);
-		Oid			operator;
-		Oid			collation;
+		Node *key = (Node *) copyObject(lfirst_node(TargetEntry, lc)->expr);
+		Oid operator;
+		Oid collation;
 
 		number++;
-		key_equality(stage, number - 1, key, &operator, &collation);
+		key_equality(stage, number - 1, key, &operator, & collation);
 		names = lappend(names, makeString(psprintf("k%d", number)));
 		conditions = lappend(conditions,
 							 key_condition(key, bms_is_member(number, null_keys), operator,
@@ -185,21 +184,20 @@ restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmaps
 
 	if (!pgt_tree_has_outer_join(query))
 	{
-		List	   *rtindexes = NIL;
-		List	   *quals = NIL;
-		List	   *rest;
-		Node	   *tree;
+		List *rtindexes = NIL;
+		List *quals = NIL;
+		List *rest;
+		Node *tree;
 
 		pgt_tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
 		tree = pgt_order_joins(query, lcons_int(rtindex, rtindexes), list_concat(quals, conditions),
-						   rtindex, &rest);
+							   rtindex, &rest);
 		query->jointree = makeFromExpr(list_make1(tree),
 									   rest == NIL ? NULL : (Node *) make_ands_explicit(rest));
 	}
 	else
 	{
-		List	   *quals = list_concat(make_ands_implicit((Expr *) query->jointree->quals),
-										conditions);
+		List *quals = list_concat(make_ands_implicit((Expr *) query->jointree->quals), conditions);
 
 		query->jointree = makeFromExpr(lappend(list_copy(query->jointree->fromlist), ref),
 									   quals == NIL ? NULL : (Node *) make_ands_explicit(quals));
@@ -221,18 +219,18 @@ distinct_keyset(const PgtStage *stage, List *entries)
 {
 	StringInfoData sql;
 	StringInfoData columns;
-	int			number = 0;
-	ListCell   *lc;
+	int number = 0;
+	ListCell *lc;
 
 	initStringInfo(&columns);
-	foreach(lc, entries)
+	foreach (lc, entries)
 	{
-		Node	   *key = (Node *) lfirst_node(TargetEntry, lc)->expr;
-		Oid			operator;
-		Oid			collation;
+		Node *key = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		Oid operator;
+		Oid collation;
 
 		number++;
-		key_equality(stage, number - 1, key, &operator, &collation);
+		key_equality(stage, number - 1, key, &operator, & collation);
 		appendStringInfo(&columns, "%s", number > 1 ? ", " : "");
 		if (OidIsValid(operator))
 			appendStringInfo(&columns, "k%d", number);
@@ -250,11 +248,11 @@ distinct_keyset(const PgtStage *stage, List *entries)
 char *
 pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 {
-	Query	   *query = copyObject(stage->query);
-	bool		by_name = stage->identity == PGT_IDENTITY_KEY;
-	List	   *arms;
+	Query *query = copyObject(stage->query);
+	bool by_name = stage->identity == PGT_IDENTITY_KEY;
+	List *arms;
 	StringInfoData sql;
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (stage->identity == PGT_IDENTITY_SINGLE)
 		return pgt_emit_all(stage);
@@ -262,10 +260,10 @@ pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 	if (!by_name)
 		appendStringInfoString(&sql, distinct_keyset(stage, key_entries(stage)));
 	arms = query->setOperations != NULL ? pgt_tree_union_arms(query) : list_make1(query);
-	foreach(lc, arms)
+	foreach (lc, arms)
 	{
-		Query	   *arm = lfirst(lc);
-		List	   *entries = key_entries(stage);
+		Query *arm = lfirst(lc);
+		List *entries = key_entries(stage);
 
 		if (query->setOperations != NULL)
 			entries = pgt_tree_outputs(arm);
@@ -282,15 +280,15 @@ pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 static char *
 emit_terms(Query *query, EmitContext *context)
 {
-	int			ncolumns = list_length(pgt_tree_outputs(query));
-	List	   *signs;
-	List	   *terms = pgt_term_queries(query, context, &signs);
+	int ncolumns = list_length(pgt_tree_outputs(query));
+	List *signs;
+	List *terms = pgt_term_queries(query, context, &signs);
 	StringInfoData body;
-	ListCell   *lc;
-	ListCell   *ls;
+	ListCell *lc;
+	ListCell *ls;
 
 	initStringInfo(&body);
-	forboth(lc, terms, ls, signs)
+	forboth (lc, terms, ls, signs)
 	{
 		appendStringInfo(&body, "%sSELECT %spgt_w%s", body.len > 0 ? " UNION ALL " : "",
 						 lfirst_int(ls) < 0 ? "-" : "", ncolumns > 0 ? ", " : "");
@@ -317,9 +315,9 @@ pgt_emit_inputs(const PgtStage *stage, EmitContext *context)
 char *
 pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 {
-	Query	   *query = copyObject(pgt_group_input_query(stage));
-	List	   *outputs = pgt_tree_outputs(query);
-	int			ncolumns = list_length(outputs);
+	Query *query = copyObject(pgt_group_input_query(stage));
+	List *outputs = pgt_tree_outputs(query);
+	int ncolumns = list_length(outputs);
 	StringInfoData sql;
 
 	if (stage->nkeys > 0)
@@ -356,7 +354,7 @@ append_state(StringInfo sql, const PgtStage *stage, const PgtAggregate *aggregat
 		appendStringInfo(&condition, "c%d", stage->nkeys + aggregate->filter_input + 1);
 	for (int i = 0; i < aggregate->nargs; i++)
 	{
-		int			column = stage->nkeys + aggregate->first_input + i + 1;
+		int column = stage->nkeys + aggregate->first_input + i + 1;
 
 		appendStringInfo(&arguments, "%sc%d", i > 0 ? ", " : "", column);
 		/* IS NOT NULL would ask for the fields of a composite value. */
@@ -377,8 +375,8 @@ append_state(StringInfo sql, const PgtStage *stage, const PgtAggregate *aggregat
 char *
 pgt_emit_states(const PgtStage *stage)
 {
-	Query	   *query = pgt_group_input_query(stage);
-	int			ncolumns = list_length(pgt_tree_outputs(query));
+	Query *query = pgt_group_input_query(stage);
+	int ncolumns = list_length(pgt_tree_outputs(query));
 	StringInfoData sql;
 
 	initStringInfo(&sql);

@@ -31,24 +31,24 @@
 
 typedef struct Entry
 {
-	int			rtindex;
-	LeafState	state;			/* of a relation */
-	Query	   *subquery;		/* for a subquery, what stands in its place */
-	bool		delta;			/* here is the change */
+	int rtindex;
+	LeafState state; /* of a relation */
+	Query *subquery; /* for a subquery, what stands in its place */
+	bool delta;		 /* here is the change */
 } Entry;
 
 typedef struct Fragment
 {
-	List	   *entries;		/* Entry */
-	Bitmapset  *absent;			/* entries of the join tree so far that count as NULL */
-	List	   *quals;
+	List *entries;	   /* Entry */
+	Bitmapset *absent; /* entries of the join tree so far that count as NULL */
+	List *quals;
 } Fragment;
 
 typedef struct FragmentContext
 {
-	Query	   *query;
+	Query *query;
 	EmitContext *emit;
-	int			leaf;			/* the changed leaf, or 0 for all() */
+	int leaf; /* the changed leaf, or 0 for all() */
 } FragmentContext;
 
 static List *fragments_of_node(Node *node, FragmentContext *context, bool touched);
@@ -64,16 +64,15 @@ static void
 check_count(List *fragments)
 {
 	if (list_length(fragments) > MAX_FRAGMENTS)
-		ereport(ERROR,
-				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-				 errmsg("outer joins of the query make more than %d kinds of rows",
-						MAX_FRAGMENTS)));
+		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+						errmsg("outer joins of the query make more than %d kinds of rows",
+							   MAX_FRAGMENTS)));
 }
 
 static Fragment *
 make_fragment(Entry *entry)
 {
-	Fragment   *fragment = palloc0(sizeof(Fragment));
+	Fragment *fragment = palloc0(sizeof(Fragment));
 
 	fragment->entries = list_make1(entry);
 	return fragment;
@@ -83,12 +82,12 @@ make_fragment(Entry *entry)
 static List *
 with_absent(List *fragments, Node *side)
 {
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
-	foreach(lc, fragments)
+	foreach (lc, fragments)
 	{
-		Fragment   *fragment = palloc(sizeof(Fragment));
+		Fragment *fragment = palloc(sizeof(Fragment));
 
 		*fragment = *(Fragment *) lfirst(lc);
 		fragment->absent = bms_union(fragment->absent, pgt_tree_rtindex_set(side));
@@ -101,11 +100,11 @@ with_absent(List *fragments, Node *side)
 static bool
 add_quals(Fragment *fragment, List *quals)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, quals)
+	foreach (lc, quals)
 	{
-		Node	   *qual = pgt_tree_null_vars(lfirst(lc), fragment->absent);
+		Node *qual = pgt_tree_null_vars(lfirst(lc), fragment->absent);
 
 		if (qual != lfirst(lc))
 			qual = eval_const_expressions(NULL, qual);
@@ -123,17 +122,17 @@ add_quals(Fragment *fragment, List *quals)
 static List *
 product(List *left, List *right, List *quals)
 {
-	List	   *result = NIL;
-	ListCell   *ll;
-	ListCell   *lr;
+	List *result = NIL;
+	ListCell *ll;
+	ListCell *lr;
 
-	foreach(ll, left)
+	foreach (ll, left)
 	{
-		foreach(lr, right)
+		foreach (lr, right)
 		{
-			Fragment   *a = lfirst(ll);
-			Fragment   *b = lfirst(lr);
-			Fragment   *both = palloc(sizeof(Fragment));
+			Fragment *a = lfirst(ll);
+			Fragment *b = lfirst(lr);
+			Fragment *both = palloc(sizeof(Fragment));
 
 			both->entries = list_concat(list_copy(a->entries), b->entries);
 			both->absent = bms_union(a->absent, b->absent);
@@ -149,17 +148,17 @@ product(List *left, List *right, List *quals)
 static bool
 subtree_has_leaf(Node *node, FragmentContext *context)
 {
-	ListCell   *lc;
-	ListCell   *ll;
+	ListCell *lc;
+	ListCell *ll;
 
-	foreach(lc, pgt_tree_rtindexes(node))
+	foreach (lc, pgt_tree_rtindexes(node))
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), context->query->rtable);
 
 		if (rte->rtekind == RTE_RELATION && pgt_tree_leaf(rte) == context->leaf)
 			return true;
 		if (rte->rtekind == RTE_SUBQUERY)
-			foreach(ll, pgt_tree_leaves(rte->subquery))
+			foreach (ll, pgt_tree_leaves(rte->subquery))
 				if (pgt_tree_leaf(lfirst(ll)) == context->leaf)
 					return true;
 	}
@@ -170,15 +169,15 @@ static List *
 fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, context->query->rtable);
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
 	if (rte->rtekind == RTE_SUBQUERY)
 	{
-		foreach(lc, queries_of(rte->subquery, pgt_tree_outputs(rte->subquery), context->emit,
-							   context->leaf, touched))
+		foreach (lc, queries_of(rte->subquery, pgt_tree_outputs(rte->subquery), context->emit,
+								context->leaf, touched))
 		{
-			Entry	   *entry = palloc0(sizeof(Entry));
+			Entry *entry = palloc0(sizeof(Entry));
 
 			entry->rtindex = rtindex;
 			entry->subquery = lfirst(lc);
@@ -188,12 +187,13 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 	}
 	else
 	{
-		Entry	   *entry = palloc0(sizeof(Entry));
+		Entry *entry = palloc0(sizeof(Entry));
 
 		entry->rtindex = rtindex;
 		if (rte->rtekind == RTE_RELATION)
-			entry->state = touched ? LEAF_DELTA :
-				pgt_tree_find_shape(context->emit, rte->relid) != NULL ? LEAF_EVER : LEAF_NEW;
+			entry->state = touched													? LEAF_DELTA
+						   : pgt_tree_find_shape(context->emit, rte->relid) != NULL ? LEAF_EVER
+																					: LEAF_NEW;
 		entry->delta = touched;
 		result = list_make1(make_fragment(entry));
 	}
@@ -204,24 +204,22 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 static List *
 fragments_of_join(JoinExpr *join, FragmentContext *context, bool touched)
 {
-	bool		in_left = touched && subtree_has_leaf(join->larg, context);
-	bool		in_right = touched && !in_left;
-	List	   *left = fragments_of_node(join->larg, context, in_left);
-	List	   *right = fragments_of_node(join->rarg, context, in_right);
-	List	   *both = product(left, right, make_ands_implicit((Expr *) join->quals));
-	List	   *result = both;
-	bool		left_alone = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
-	bool		right_alone = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
+	bool in_left = touched && subtree_has_leaf(join->larg, context);
+	bool in_right = touched && !in_left;
+	List *left = fragments_of_node(join->larg, context, in_left);
+	List *right = fragments_of_node(join->rarg, context, in_right);
+	List *both = product(left, right, make_ands_implicit((Expr *) join->quals));
+	List *result = both;
+	bool left_alone = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
+	bool right_alone = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
 
 	/* Rows of the left side without a match: they change with either side. */
 	if (left_alone)
-		result = list_concat(list_copy(result),
-							 in_right ? with_absent(both, join->rarg) :
-							 with_absent(left, join->rarg));
+		result = list_concat(list_copy(result), in_right ? with_absent(both, join->rarg)
+														 : with_absent(left, join->rarg));
 	if (right_alone)
-		result = list_concat(list_copy(result),
-							 in_left ? with_absent(both, join->larg) :
-							 with_absent(right, join->larg));
+		result = list_concat(list_copy(result), in_left ? with_absent(both, join->larg)
+														: with_absent(right, join->larg));
 	check_count(result);
 	return result;
 }
@@ -235,16 +233,16 @@ fragments_of_node(Node *node, FragmentContext *context, bool touched)
 		return fragments_of_join((JoinExpr *) node, context, touched);
 	else
 	{
-		FromExpr   *from = castNode(FromExpr, node);
-		List	   *quals = make_ands_implicit((Expr *) from->quals);
-		List	   *result = NIL;
-		bool		started = false;
-		ListCell   *lc;
+		FromExpr *from = castNode(FromExpr, node);
+		List *quals = make_ands_implicit((Expr *) from->quals);
+		List *result = NIL;
+		bool started = false;
+		ListCell *lc;
 
-		foreach(lc, from->fromlist)
+		foreach (lc, from->fromlist)
 		{
-			bool		here = touched && subtree_has_leaf(lfirst(lc), context);
-			List	   *fragments = fragments_of_node(lfirst(lc), context, here);
+			bool here = touched && subtree_has_leaf(lfirst(lc), context);
+			List *fragments = fragments_of_node(lfirst(lc), context, here);
 
 			result = started ? product(result, fragments, NIL) : fragments;
 			started = true;
@@ -253,11 +251,11 @@ fragments_of_node(Node *node, FragmentContext *context, bool touched)
 			result = list_make1(palloc0(sizeof(Fragment)));
 		/* Conditions of WHERE apply to every kind of row. */
 		{
-			List	   *kept = NIL;
+			List *kept = NIL;
 
-			foreach(lc, result)
+			foreach (lc, result)
 			{
-				Fragment   *fragment = palloc(sizeof(Fragment));
+				Fragment *fragment = palloc(sizeof(Fragment));
 
 				*fragment = *(Fragment *) lfirst(lc);
 				if (add_quals(fragment, quals))
@@ -272,30 +270,30 @@ fragments_of_node(Node *node, FragmentContext *context, bool touched)
 static Query *
 build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 {
-	Query	   *query = pgt_tree_select(copyObject(source), NIL);
-	List	   *rtindexes = NIL;
-	List	   *quals = copyObject(fragment->quals);
-	List	   *rest = NIL;
-	int			first = 0;
-	Node	   *tree = NULL;
-	ListCell   *lc;
+	Query *query = pgt_tree_select(copyObject(source), NIL);
+	List *rtindexes = NIL;
+	List *quals = copyObject(fragment->quals);
+	List *rest = NIL;
+	int first = 0;
+	Node *tree = NULL;
+	ListCell *lc;
 
-	foreach(lc, outputs)
+	foreach (lc, outputs)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
-		query->targetList =
-			lappend(query->targetList,
-					makeTargetEntry((Expr *) copyObject(pgt_tree_null_vars((Node *) tle->expr,
-																	   fragment->absent)),
-									list_length(query->targetList) + 1,
-									tle->resname != NULL ? pstrdup(tle->resname) : NULL, false));
+		query->targetList = lappend(
+			query->targetList,
+			makeTargetEntry(
+				(Expr *) copyObject(pgt_tree_null_vars((Node *) tle->expr, fragment->absent)),
+				list_length(query->targetList) + 1,
+				tle->resname != NULL ? pstrdup(tle->resname) : NULL, false));
 	}
 	query = pgt_tree_select(query, query->targetList);
 	query->jointree = makeFromExpr(NIL, (Node *) quals);
-	foreach(lc, fragment->entries)
+	foreach (lc, fragment->entries)
 	{
-		Entry	   *entry = lfirst(lc);
+		Entry *entry = lfirst(lc);
 
 		rtindexes = lappend_int(rtindexes, entry->rtindex);
 		if (entry->delta)
@@ -318,33 +316,34 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 static bool
 is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, narrow->entries)
+	foreach (lc, narrow->entries)
 	{
-		Entry	   *entry = lfirst(lc);
-		bool		found = false;
-		ListCell   *lw;
+		Entry *entry = lfirst(lc);
+		bool found = false;
+		ListCell *lw;
 
-		foreach(lw, wide->entries)
+		foreach (lw, wide->entries)
 		{
-			Entry	   *other = lfirst(lw);
+			Entry *other = lfirst(lw);
 
-			found = found || (other->rtindex == entry->rtindex && other->state == entry->state &&
-							  other->delta == entry->delta &&
-							  equal(other->subquery, entry->subquery));
+			found = found ||
+					(other->rtindex == entry->rtindex && other->state == entry->state &&
+					 other->delta == entry->delta && equal(other->subquery, entry->subquery));
 		}
 		if (!found)
 			return false;
 	}
-	foreach(lc, narrow->quals)
+	foreach (lc, narrow->quals)
 		if (!list_member(wide->quals, lfirst(lc)))
 			return false;
-	foreach(lc, outputs)
+	foreach (lc, outputs)
 	{
-		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
 
-		if (!equal(pgt_tree_null_vars(expr, wide->absent), pgt_tree_null_vars(expr, narrow->absent)))
+		if (!equal(pgt_tree_null_vars(expr, wide->absent),
+				   pgt_tree_null_vars(expr, narrow->absent)))
 			return false;
 	}
 	return true;
@@ -353,21 +352,20 @@ is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
 static List *
 drop_subsumed(List *fragments, List *outputs)
 {
-	List	   *kept = NIL;
-	ListCell   *lc;
+	List *kept = NIL;
+	ListCell *lc;
 
-	foreach(lc, fragments)
+	foreach (lc, fragments)
 	{
-		bool		needed = true;
-		ListCell   *other;
+		bool needed = true;
+		ListCell *other;
 
-		foreach(other, fragments)
+		foreach (other, fragments)
 		{
 			if (other == lc || !is_subsumed(lfirst(lc), lfirst(other), outputs))
 				continue;
 			/* Of two equal ones the first stays. */
-			needed = needed && lc < other &&
-				is_subsumed(lfirst(other), lfirst(lc), outputs);
+			needed = needed && lc < other && is_subsumed(lfirst(other), lfirst(lc), outputs);
 		}
 		if (needed)
 			kept = lappend(kept, lfirst(lc));
@@ -383,28 +381,28 @@ static List *
 queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched)
 {
 	FragmentContext context = {query, emit, leaf};
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
 	check_stack_depth();
 	if (query->setOperations != NULL)
 	{
-		foreach(lc, pgt_tree_union_arms(query))
+		foreach (lc, pgt_tree_union_arms(query))
 		{
-			Query	   *arm = lfirst(lc);
-			bool		here = false;
-			ListCell   *ll;
+			Query *arm = lfirst(lc);
+			bool here = false;
+			ListCell *ll;
 
-			foreach(ll, pgt_tree_leaves(arm))
+			foreach (ll, pgt_tree_leaves(arm))
 				here = here || pgt_tree_leaf(lfirst(ll)) == leaf;
 			if (!touched || here)
-				result = list_concat(result, queries_of(arm, pgt_tree_outputs(arm), emit, leaf,
-														touched));
+				result = list_concat(result,
+									 queries_of(arm, pgt_tree_outputs(arm), emit, leaf, touched));
 		}
 		return result;
 	}
-	foreach(lc, drop_subsumed(fragments_of_node((Node *) query->jointree, &context, touched),
-							  outputs))
+	foreach (lc,
+			 drop_subsumed(fragments_of_node((Node *) query->jointree, &context, touched), outputs))
 		result = lappend(result, build_query(query, lfirst(lc), outputs, emit));
 	check_count(result);
 	return result;
@@ -414,10 +412,10 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 List *
 pgt_fragment_queries(Query *query, List *keys, EmitContext *emit)
 {
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
-	foreach(lc, pgt_tree_leaves(query))
+	foreach (lc, pgt_tree_leaves(query))
 	{
 		RangeTblEntry *rte = lfirst(lc);
 

@@ -21,19 +21,19 @@
 
 typedef struct GroupContext
 {
-	List	   *keys;			/* expressions */
-	List	   *aggrefs;		/* distinct Aggref nodes */
-	bool		other_column;	/* a column that is neither key nor aggregate */
+	List *keys;		   /* expressions */
+	List *aggrefs;	   /* distinct Aggref nodes */
+	bool other_column; /* a column that is neither key nor aggregate */
 } GroupContext;
 
 /* NULL if the aggregate's state can be kept and inverted, else why not. */
 static const char *
 reason_not_invertible(const Aggref *aggref)
 {
-	HeapTuple	tuple;
+	HeapTuple tuple;
 	Form_pg_aggregate form;
 	const char *reason = NULL;
-	char	   *name = get_func_name(aggref->aggfnoid);
+	char *name = get_func_name(aggref->aggfnoid);
 
 	if (aggref->aggdistinct != NIL || aggref->aggorder != NIL)
 		return psprintf("%s with DISTINCT or ORDER BY cannot be inverted", name);
@@ -45,8 +45,9 @@ reason_not_invertible(const Aggref *aggref)
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
 	if (!OidIsValid(form->aggminvtransfn))
 		reason = psprintf("aggregate %s over %s has no inverse", name,
-						  list_length(aggref->aggargtypes) > 0 ?
-						  format_type_be(linitial_oid(aggref->aggargtypes)) : "rows");
+						  list_length(aggref->aggargtypes) > 0
+							  ? format_type_be(linitial_oid(aggref->aggargtypes))
+							  : "rows");
 	else if (form->aggmtranstype == INTERNALOID &&
 			 (form->aggmtransfn != form->aggtransfn || !OidIsValid(form->aggserialfn)))
 		reason = psprintf("the state of aggregate %s cannot be stored", name);
@@ -60,10 +61,10 @@ reason_not_invertible(const Aggref *aggref)
 static int
 position_in(List *list, Node *node)
 {
-	int			position = 0;
-	ListCell   *lc;
+	int position = 0;
+	ListCell *lc;
 
-	foreach(lc, list)
+	foreach (lc, list)
 	{
 		if (equal(lfirst(lc), node))
 			return position;
@@ -77,7 +78,7 @@ static Node *
 group_mutator(Node *node, void *context)
 {
 	GroupContext *ctx = context;
-	int			position;
+	int position;
 
 	if (node == NULL)
 		return NULL;
@@ -103,8 +104,8 @@ group_mutator(Node *node, void *context)
 static Oid
 transition_of(Oid aggfnoid)
 {
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggfnoid));
-	Oid			function;
+	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggfnoid));
+	Oid function;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggfnoid);
@@ -116,7 +117,7 @@ transition_of(Oid aggfnoid)
 static void
 describe_aggregate(PgtAggregate *aggregate, const Aggref *aggref, int *next_input)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	aggregate->aggfnoid = aggref->aggfnoid;
 	aggregate->collation = aggref->inputcollid;
@@ -125,7 +126,7 @@ describe_aggregate(PgtAggregate *aggregate, const Aggref *aggref, int *next_inpu
 	aggregate->result_type = aggref->aggtype;
 	aggregate->result_typmod = -1;
 	aggregate->strict = func_strict(transition_of(aggref->aggfnoid));
-	foreach(lc, aggref->aggargtypes)
+	foreach (lc, aggref->aggargtypes)
 		aggregate->argtypes[foreach_current_index(lc)] = lfirst_oid(lc);
 	*next_input += aggregate->nargs;
 	aggregate->filter_input = aggref->aggfilter != NULL ? (*next_input)++ : -1;
@@ -136,7 +137,7 @@ static List *
 collect(const PgtStage *stage, List **outputs, Node **having, bool *other_column)
 {
 	GroupContext context = {NIL, NIL, false};
-	List	   *entries = pgt_tree_outputs(stage->query);
+	List *entries = pgt_tree_outputs(stage->query);
 
 	for (int i = 0; i < stage->nkeys; i++)
 		context.keys = lappend(context.keys,
@@ -151,16 +152,16 @@ collect(const PgtStage *stage, List **outputs, Node **having, bool *other_column
 const char *
 pgt_group_describe(PgtStage *stage)
 {
-	bool		other_column;
-	List	   *aggrefs = collect(stage, &stage->outputs, &stage->having, &other_column);
-	int			next_input = 0;
-	ListCell   *lc;
+	bool other_column;
+	List *aggrefs = collect(stage, &stage->outputs, &stage->having, &other_column);
+	int next_input = 0;
+	ListCell *lc;
 
 	if (pgt_tree_has_outer_join(stage->query))
 		return "groups over outer joins are recomputed";
 	if (other_column)
 		return "a column depends on the key only by a constraint";
-	foreach(lc, aggrefs)
+	foreach (lc, aggrefs)
 	{
 		const char *reason = reason_not_invertible(lfirst_node(Aggref, lc));
 
@@ -169,9 +170,8 @@ pgt_group_describe(PgtStage *stage)
 	}
 	stage->naggregates = list_length(aggrefs);
 	stage->aggregates = palloc0(sizeof(PgtAggregate) * Max(stage->naggregates, 1));
-	foreach(lc, aggrefs)
-		describe_aggregate(&stage->aggregates[foreach_current_index(lc)], lfirst(lc),
-						   &next_input);
+	foreach (lc, aggrefs)
+		describe_aggregate(&stage->aggregates[foreach_current_index(lc)], lfirst(lc), &next_input);
 	return NULL;
 }
 
@@ -179,13 +179,13 @@ pgt_group_describe(PgtStage *stage)
 Query *
 pgt_group_input_query(const PgtStage *stage)
 {
-	List	   *outputs;
-	Node	   *having;
-	bool		other_column;
-	List	   *aggrefs = collect(stage, &outputs, &having, &other_column);
-	List	   *entries = pgt_tree_outputs(stage->query);
-	List	   *targets = NIL;
-	ListCell   *lc;
+	List *outputs;
+	Node *having;
+	bool other_column;
+	List *aggrefs = collect(stage, &outputs, &having, &other_column);
+	List *entries = pgt_tree_outputs(stage->query);
+	List *targets = NIL;
+	ListCell *lc;
 
 	for (int i = 0; i < stage->nkeys; i++)
 	{
@@ -193,18 +193,18 @@ pgt_group_input_query(const PgtStage *stage)
 
 		targets = lappend(targets, makeTargetEntry(copyObject(tle->expr), 0, NULL, false));
 	}
-	foreach(lc, aggrefs)
+	foreach (lc, aggrefs)
 	{
-		Aggref	   *aggref = lfirst_node(Aggref, lc);
-		ListCell   *la;
+		Aggref *aggref = lfirst_node(Aggref, lc);
+		ListCell *la;
 
-		foreach(la, aggref->args)
-			targets = lappend(targets,
-							  makeTargetEntry(copyObject(lfirst_node(TargetEntry, la)->expr), 0,
-											  NULL, false));
+		foreach (la, aggref->args)
+			targets = lappend(
+				targets,
+				makeTargetEntry(copyObject(lfirst_node(TargetEntry, la)->expr), 0, NULL, false));
 		if (aggref->aggfilter != NULL)
-			targets = lappend(targets, makeTargetEntry(copyObject(aggref->aggfilter), 0, NULL,
-													   false));
+			targets = lappend(targets,
+							  makeTargetEntry(copyObject(aggref->aggfilter), 0, NULL, false));
 	}
 	return pgt_tree_select(copyObject(stage->query), targets);
 }

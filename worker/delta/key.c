@@ -29,45 +29,45 @@
 
 typedef struct Column
 {
-	int			leaf;			/* 0: none, -1: a constant */
-	AttrNumber	attno;
+	int leaf; /* 0: none, -1: a constant */
+	AttrNumber attno;
 } Column;
 
 /* to = from holds for every row in which `to` is present. */
 typedef struct Equality
 {
-	Column		from;
-	Column		to;
-	bool		both_ways;		/* and in both directions */
-	Oid			operator;
-	Oid			collation;
+	Column from;
+	Column to;
+	bool both_ways; /* and in both directions */
+	Oid operator;
+	Oid collation;
 } Equality;
 
 typedef struct UniqueKey
 {
-	Oid			index;			/* 0: the key of a stage */
-	int			ncolumns;
-	AttrNumber	columns[INDEX_MAX_KEYS];
-	Oid			families[INDEX_MAX_KEYS];
-	Oid			collations[INDEX_MAX_KEYS];
-	bool		identifies;		/* also when columns are NULL */
-	bool		not_null;
+	Oid index; /* 0: the key of a stage */
+	int ncolumns;
+	AttrNumber columns[INDEX_MAX_KEYS];
+	Oid families[INDEX_MAX_KEYS];
+	Oid collations[INDEX_MAX_KEYS];
+	bool identifies; /* also when columns are NULL */
+	bool not_null;
 } UniqueKey;
 
 typedef struct Leaf
 {
-	int			number;
-	bool		nullable;		/* absent in some rows */
-	Bitmapset  *not_null;		/* columns declared so */
-	List	   *keys;			/* UniqueKey, the primary key first */
+	int number;
+	bool nullable;		 /* absent in some rows */
+	Bitmapset *not_null; /* columns declared so */
+	List *keys;			 /* UniqueKey, the primary key first */
 } Leaf;
 
 typedef struct KeyContext
 {
-	List	   *stages;
-	List	   *leaves;
-	List	   *equalities;
-	bool		opaque;			/* something without any key is joined */
+	List *stages;
+	List *leaves;
+	List *equalities;
+	bool opaque; /* something without any key is joined */
 } KeyContext;
 
 /* Equality and a btree order, so that an index can hold the type. */
@@ -75,9 +75,9 @@ bool
 pgt_key_column_equality(Oid type, Oid *operator)
 {
 	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_HASH_PROC |
-											  TYPECACHE_BTREE_OPFAMILY);
+														TYPECACHE_BTREE_OPFAMILY);
 
-	*operator = entry->eq_opr;
+	*operator= entry->eq_opr;
 	return OidIsValid(entry->eq_opr);
 }
 
@@ -93,31 +93,32 @@ has_btree(Oid type)
 static Column
 resolve_column(Query *query, Node *expr)
 {
-	Column		none = {0, 0};
-	Var		   *var;
+	Column none = {0, 0};
+	Var *var;
 	RangeTblEntry *rte;
 
 	while (IsA(expr, RelabelType))
 		expr = (Node *) ((RelabelType *) expr)->arg;
 	if (IsA(expr, Const))
-		return (Column) {-1, 0};
+		return (Column){-1, 0};
 	if (!IsA(expr, Var) || ((Var *) expr)->varlevelsup != 0 || ((Var *) expr)->varattno <= 0)
 		return none;
 	var = (Var *) expr;
 	rte = rt_fetch(var->varno, query->rtable);
 	if (rte->rtekind == RTE_RELATION)
-		return (Column) {pgt_tree_leaf(rte), var->varattno};
+		return (Column){pgt_tree_leaf(rte), var->varattno};
 	if (rte->rtekind == RTE_SUBQUERY && rte->subquery->setOperations == NULL)
-		return resolve_column(rte->subquery,
-							  (Node *) list_nth_node(TargetEntry, pgt_tree_outputs(rte->subquery),
-													 var->varattno - 1)->expr);
+		return resolve_column(
+			rte->subquery,
+			(Node *) list_nth_node(TargetEntry, pgt_tree_outputs(rte->subquery), var->varattno - 1)
+				->expr);
 	return none;
 }
 
 static void
 add_equality(KeyContext *context, Column from, Column to, bool both_ways, OpExpr *op)
 {
-	Equality   *equality;
+	Equality *equality;
 
 	if (from.leaf == 0 || to.leaf <= 0)
 		return;
@@ -125,7 +126,7 @@ add_equality(KeyContext *context, Column from, Column to, bool both_ways, OpExpr
 	equality->from = from;
 	equality->to = to;
 	equality->both_ways = both_ways;
-	equality->operator = op->opno;
+	equality->operator= op->opno;
 	equality->collation = op->inputcollid;
 	context->equalities = lappend(context->equalities, equality);
 }
@@ -134,13 +135,13 @@ add_equality(KeyContext *context, Column from, Column to, bool both_ways, OpExpr
 static void
 add_conditions(KeyContext *context, Query *query, Node *quals, const Bitmapset *towards)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, make_ands_implicit((Expr *) quals))
+	foreach (lc, make_ands_implicit((Expr *) quals))
 	{
-		OpExpr	   *op = lfirst(lc);
-		Node	   *left;
-		Node	   *right;
+		OpExpr *op = lfirst(lc);
+		Node *left;
+		Node *right;
 
 		if (!IsA(op, OpExpr) || list_length(op->args) != 2)
 			continue;
@@ -150,18 +151,18 @@ add_conditions(KeyContext *context, Query *query, Node *quals, const Bitmapset *
 			continue;
 		if (towards == NULL)
 		{
-			add_equality(context, resolve_column(query, left), resolve_column(query, right),
-						 true, op);
-			add_equality(context, resolve_column(query, right), resolve_column(query, left),
-						 true, op);
+			add_equality(context, resolve_column(query, left), resolve_column(query, right), true,
+						 op);
+			add_equality(context, resolve_column(query, right), resolve_column(query, left), true,
+						 op);
 			continue;
 		}
 		if (bms_is_subset(pull_varnos(NULL, right), towards))
-			add_equality(context, resolve_column(query, left), resolve_column(query, right),
-						 false, op);
+			add_equality(context, resolve_column(query, left), resolve_column(query, right), false,
+						 op);
 		if (bms_is_subset(pull_varnos(NULL, left), towards))
-			add_equality(context, resolve_column(query, right), resolve_column(query, left),
-						 false, op);
+			add_equality(context, resolve_column(query, right), resolve_column(query, left), false,
+						 op);
 	}
 }
 
@@ -169,7 +170,7 @@ static UniqueKey *
 key_of_index(Relation relation, Relation index)
 {
 	Form_pg_index form = index->rd_index;
-	UniqueKey  *key;
+	UniqueKey *key;
 
 	if (!form->indisunique || !form->indimmediate || !form->indisvalid ||
 		RelationGetIndexPredicate(index) != NIL || RelationGetIndexExpressions(index) != NIL)
@@ -186,7 +187,7 @@ key_of_index(Relation relation, Relation index)
 		if (key->columns[i] <= 0)
 			return NULL;
 		key->not_null = key->not_null &&
-			TupleDescAttr(RelationGetDescr(relation), key->columns[i] - 1)->attnotnull;
+						TupleDescAttr(RelationGetDescr(relation), key->columns[i] - 1)->attnotnull;
 	}
 	key->identifies = key->not_null || form->indnullsnotdistinct;
 	return key;
@@ -195,9 +196,9 @@ key_of_index(Relation relation, Relation index)
 static Bitmapset *
 not_null_columns(Oid relid)
 {
-	Relation	relation = relation_open(relid, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(relation);
-	Bitmapset  *columns = NULL;
+	Relation relation = relation_open(relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(relation);
+	Bitmapset *columns = NULL;
 
 	for (int i = 0; i < desc->natts; i++)
 		if (TupleDescAttr(desc, i)->attnotnull)
@@ -209,15 +210,15 @@ not_null_columns(Oid relid)
 static List *
 keys_of_relation(Oid relid)
 {
-	Relation	relation = relation_open(relid, AccessShareLock);
-	Oid			primary;
-	List	   *keys = NIL;
-	ListCell   *lc;
+	Relation relation = relation_open(relid, AccessShareLock);
+	Oid primary;
+	List *keys = NIL;
+	ListCell *lc;
 
-	foreach(lc, RelationGetIndexList(relation))
+	foreach (lc, RelationGetIndexList(relation))
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		UniqueKey  *key = key_of_index(relation, index);
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
+		UniqueKey *key = key_of_index(relation, index);
 
 		primary = relation->rd_pkindex;
 		if (key != NULL)
@@ -231,16 +232,15 @@ keys_of_relation(Oid relid)
 static List *
 keys_of_stage(const PgtStage *stage)
 {
-	UniqueKey  *key = palloc0(sizeof(UniqueKey));
-	List	   *outputs = pgt_tree_outputs(stage->query);
+	UniqueKey *key = palloc0(sizeof(UniqueKey));
+	List *outputs = pgt_tree_outputs(stage->query);
 
 	if (stage->identity == PGT_IDENTITY_ROW || stage->nkeys > INDEX_MAX_KEYS)
 		return NIL;
 	key->ncolumns = stage->nkeys;
 	for (int i = 0; i < stage->nkeys; i++)
 	{
-		Node	   *expr = (Node *) list_nth_node(TargetEntry, outputs,
-												  stage->keys[i] - 1)->expr;
+		Node *expr = (Node *) list_nth_node(TargetEntry, outputs, stage->keys[i] - 1)->expr;
 
 		key->columns[i] = stage->keys[i];
 		key->families[i] = lookup_type_cache(exprType(expr), TYPECACHE_BTREE_OPFAMILY)->btree_opf;
@@ -257,11 +257,11 @@ static void
 walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 {
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
-	int			stage = pgt_stage_of_entry(rte);
+	int stage = pgt_stage_of_entry(rte);
 
 	if (rte->rtekind == RTE_RELATION)
 	{
-		Leaf	   *leaf = palloc0(sizeof(Leaf));
+		Leaf *leaf = palloc0(sizeof(Leaf));
 
 		leaf->number = pgt_tree_leaf(rte);
 		leaf->nullable = nullable;
@@ -284,21 +284,21 @@ walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 static void
 walk_node(KeyContext *context, Query *query, Node *node, bool nullable)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (IsA(node, RangeTblRef))
 		walk_entry(context, query, ((RangeTblRef *) node)->rtindex, nullable);
 	else if (IsA(node, FromExpr))
 	{
-		foreach(lc, ((FromExpr *) node)->fromlist)
+		foreach (lc, ((FromExpr *) node)->fromlist)
 			walk_node(context, query, lfirst(lc), nullable);
 		add_conditions(context, query, ((FromExpr *) node)->quals, NULL);
 	}
 	else
 	{
-		JoinExpr   *join = castNode(JoinExpr, node);
-		bool		left_nullable = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
-		bool		right_nullable = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
+		JoinExpr *join = castNode(JoinExpr, node);
+		bool left_nullable = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
+		bool right_nullable = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
 
 		walk_node(context, query, join->larg, nullable || left_nullable);
 		walk_node(context, query, join->rarg, nullable || right_nullable);
@@ -316,17 +316,16 @@ static bool
 is_equated(KeyContext *context, int leaf, const UniqueKey *key, int column,
 		   const Bitmapset *determined)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, context->equalities)
+	foreach (lc, context->equalities)
 	{
-		Equality   *equality = lfirst(lc);
+		Equality *equality = lfirst(lc);
 
 		if (equality->to.leaf == leaf && equality->to.attno == key->columns[column] &&
 			(equality->from.leaf < 0 || bms_is_member(equality->from.leaf, determined)) &&
 			equality->collation == key->collations[column] &&
-			list_member_oid(get_mergejoin_opfamilies(equality->operator),
-							key->families[column]))
+			list_member_oid(get_mergejoin_opfamilies(equality->operator), key->families[column]))
 			return true;
 	}
 	return false;
@@ -336,24 +335,24 @@ is_equated(KeyContext *context, int leaf, const UniqueKey *key, int column,
 static Bitmapset *
 close_over(KeyContext *context, Bitmapset *determined, List **indexes)
 {
-	bool		grown = true;
+	bool grown = true;
 
 	while (grown)
 	{
-		ListCell   *lc;
+		ListCell *lc;
 
 		grown = false;
-		foreach(lc, context->leaves)
+		foreach (lc, context->leaves)
 		{
-			Leaf	   *leaf = lfirst(lc);
-			ListCell   *lk;
+			Leaf *leaf = lfirst(lc);
+			ListCell *lk;
 
 			if (bms_is_member(leaf->number, determined))
 				continue;
-			foreach(lk, leaf->keys)
+			foreach (lk, leaf->keys)
 			{
-				UniqueKey  *key = lfirst(lk);
-				bool		all = true;
+				UniqueKey *key = lfirst(lk);
+				bool all = true;
 
 				for (int i = 0; i < key->ncolumns; i++)
 					all = all && is_equated(context, leaf->number, key, i, determined);
@@ -374,25 +373,25 @@ close_over(KeyContext *context, Bitmapset *determined, List **indexes)
 static AttrNumber
 find_output(KeyContext *context, PgtStage *stage, Column column)
 {
-	AttrNumber	number = 0;
-	ListCell   *lc;
-	ListCell   *le;
+	AttrNumber number = 0;
+	ListCell *lc;
+	ListCell *le;
 
-	foreach(lc, pgt_tree_outputs(stage->query))
+	foreach (lc, pgt_tree_outputs(stage->query))
 	{
-		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
-		Column		shown = resolve_column(stage->query, expr);
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		Column shown = resolve_column(stage->query, expr);
 
 		number++;
 		if (shown.leaf == column.leaf && shown.attno == column.attno)
 			return number;
-		foreach(le, context->equalities)
+		foreach (le, context->equalities)
 		{
-			Equality   *equality = lfirst(le);
-			Oid			left;
-			Oid			right;
+			Equality *equality = lfirst(le);
+			Oid left;
+			Oid right;
 
-			op_input_types(equality->operator, &left, &right);
+			op_input_types(equality->operator, & left, &right);
 			if (equality->both_ways && left == right && shown.leaf > 0 &&
 				equality->from.leaf == shown.leaf && equality->from.attno == shown.attno &&
 				equality->to.leaf == column.leaf && equality->to.attno == column.attno)
@@ -406,17 +405,17 @@ find_output(KeyContext *context, PgtStage *stage, Column column)
 static bool
 add_leaf_key(KeyContext *context, PgtStage *stage, const Leaf *leaf, List **indexes)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, leaf->keys)
+	foreach (lc, leaf->keys)
 	{
-		UniqueKey  *key = lfirst(lc);
-		AttrNumber	found[INDEX_MAX_KEYS];
-		bool		all = key->identifies && stage->nkeys + key->ncolumns <= INDEX_MAX_KEYS;
+		UniqueKey *key = lfirst(lc);
+		AttrNumber found[INDEX_MAX_KEYS];
+		bool all = key->identifies && stage->nkeys + key->ncolumns <= INDEX_MAX_KEYS;
 
 		for (int i = 0; all && i < key->ncolumns; i++)
 		{
-			found[i] = find_output(context, stage, (Column) {leaf->number, key->columns[i]});
+			found[i] = find_output(context, stage, (Column){leaf->number, key->columns[i]});
 			all = found[i] > 0;
 		}
 		if (!all)
@@ -434,11 +433,11 @@ add_leaf_key(KeyContext *context, PgtStage *stage, const Leaf *leaf, List **inde
 static void
 remove_duplicate_keys(PgtStage *stage)
 {
-	int			kept = 0;
+	int kept = 0;
 
 	for (int i = 0; i < stage->nkeys; i++)
 	{
-		bool		seen = false;
+		bool seen = false;
 
 		for (int j = 0; j < kept; j++)
 			seen = seen || stage->keys[j] == stage->keys[i];
@@ -452,12 +451,12 @@ remove_duplicate_keys(PgtStage *stage)
 static bool
 is_not_null(KeyContext *context, PgtStage *stage, Node *expr)
 {
-	Column		column = resolve_column(stage->query, expr);
-	ListCell   *lc;
+	Column column = resolve_column(stage->query, expr);
+	ListCell *lc;
 
-	foreach(lc, context->leaves)
+	foreach (lc, context->leaves)
 	{
-		Leaf	   *leaf = lfirst(lc);
+		Leaf *leaf = lfirst(lc);
 
 		if (leaf->number == column.leaf)
 			return !leaf->nullable && bms_is_member(column.attno, leaf->not_null);
@@ -469,8 +468,8 @@ is_not_null(KeyContext *context, PgtStage *stage, Node *expr)
 static bool
 all_keys_not_null(PgtStage *stage, PgtDefinition *definition)
 {
-	KeyContext	context = {definition->stages, NIL, NIL, false};
-	List	   *outputs = pgt_tree_outputs(stage->query);
+	KeyContext context = {definition->stages, NIL, NIL, false};
+	List *outputs = pgt_tree_outputs(stage->query);
 
 	walk_node(&context, stage->query, (Node *) stage->query->jointree, false);
 	for (int i = 0; i < stage->nkeys; i++)
@@ -484,22 +483,22 @@ all_keys_not_null(PgtStage *stage, PgtDefinition *definition)
 static bool
 find_joined_key(PgtStage *stage, PgtDefinition *definition)
 {
-	KeyContext	context = {definition->stages, NIL, NIL, false};
-	Bitmapset  *required = NULL;
-	List	   *indexes = NIL;
-	ListCell   *lc;
+	KeyContext context = {definition->stages, NIL, NIL, false};
+	Bitmapset *required = NULL;
+	List *indexes = NIL;
+	ListCell *lc;
 
 	if (stage->query->setOperations != NULL)
 		return false;
 	walk_node(&context, stage->query, (Node *) stage->query->jointree, false);
 	if (context.opaque || context.leaves == NIL)
 		return false;
-	foreach(lc, context.leaves)
+	foreach (lc, context.leaves)
 		required = bms_add_member(required, ((Leaf *) lfirst(lc))->number);
-	foreach(lc, context.leaves)
+	foreach (lc, context.leaves)
 	{
-		Bitmapset  *fewer = bms_del_member(bms_copy(required), ((Leaf *) lfirst(lc))->number);
-		List	   *unused = NIL;
+		Bitmapset *fewer = bms_del_member(bms_copy(required), ((Leaf *) lfirst(lc))->number);
+		List *unused = NIL;
 
 		if (bms_num_members(close_over(&context, bms_copy(fewer), &unused)) ==
 			list_length(context.leaves))
@@ -508,7 +507,7 @@ find_joined_key(PgtStage *stage, PgtDefinition *definition)
 	(void) close_over(&context, bms_copy(required), &indexes);
 	stage->nkeys = 0;
 	stage->keys_not_null = true;
-	foreach(lc, context.leaves)
+	foreach (lc, context.leaves)
 		if (bms_is_member(((Leaf *) lfirst(lc))->number, required) &&
 			!add_leaf_key(&context, stage, lfirst(lc), &indexes))
 			return false;
@@ -523,12 +522,12 @@ find_joined_key(PgtStage *stage, PgtDefinition *definition)
 static const char *
 describe_keys(PgtStage *stage)
 {
-	List	   *outputs = pgt_tree_outputs(stage->query);
+	List *outputs = pgt_tree_outputs(stage->query);
 
 	for (int i = 0; i < stage->nkeys; i++)
 	{
 		TargetEntry *tle = list_nth_node(TargetEntry, outputs, stage->keys[i] - 1);
-		Oid			type = exprType((Node *) tle->expr);
+		Oid type = exprType((Node *) tle->expr);
 
 		if (!has_btree(type))
 			return psprintf("column \"%s\" of type %s has no btree order to identify its rows by",
@@ -551,10 +550,10 @@ use_all_columns(PgtStage *stage)
 const char *
 pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition)
 {
-	Query	   *query = stage->query;
-	int			ncolumns = list_length(pgt_tree_outputs(query));
-	int			max_keys = Max(Max(ncolumns, list_length(query->groupClause)), INDEX_MAX_KEYS);
-	ListCell   *lc;
+	Query *query = stage->query;
+	int ncolumns = list_length(pgt_tree_outputs(query));
+	int max_keys = Max(Max(ncolumns, list_length(query->groupClause)), INDEX_MAX_KEYS);
+	ListCell *lc;
 
 	stage->keys = palloc0(sizeof(AttrNumber) * max_keys);
 	stage->key_operators = palloc0(sizeof(Oid) * max_keys);
@@ -564,7 +563,7 @@ pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition)
 	stage->identity = PGT_IDENTITY_KEY;
 	if (pgt_stage_is_group(query))
 	{
-		foreach(lc, query->groupClause)
+		foreach (lc, query->groupClause)
 			stage->keys[stage->nkeys++] =
 				get_sortgroupclause_tle(lfirst(lc), query->targetList)->resno;
 		remove_duplicate_keys(stage);

@@ -25,7 +25,7 @@
 typedef struct InlineContext
 {
 	CommonTableExpr *cte;
-	int			depth;			/* levels below the query that holds the WITH */
+	int depth; /* levels below the query that holds the WITH */
 } InlineContext;
 
 static bool
@@ -42,7 +42,7 @@ inline_walker(Node *node, void *context)
 		if (rte->rtekind == RTE_CTE && rte->ctelevelsup == ctx->depth &&
 			strcmp(rte->ctename, ctx->cte->ctename) == 0)
 		{
-			Query	   *subquery = copyObject(castNode(Query, ctx->cte->ctequery));
+			Query *subquery = copyObject(castNode(Query, ctx->cte->ctequery));
 
 			IncrementVarSublevelsUp((Node *) subquery, ctx->depth, 1);
 			rte->rtekind = RTE_SUBQUERY;
@@ -55,11 +55,10 @@ inline_walker(Node *node, void *context)
 	}
 	if (IsA(node, Query))
 	{
-		bool		result;
+		bool result;
 
 		ctx->depth++;
-		result = query_tree_walker((Query *) node, inline_walker, context,
-								   QTW_EXAMINE_RTES_AFTER);
+		result = query_tree_walker((Query *) node, inline_walker, context, QTW_EXAMINE_RTES_AFTER);
 		ctx->depth--;
 		return result;
 	}
@@ -70,10 +69,10 @@ inline_walker(Node *node, void *context)
 static void
 rename_outputs(Query *query, List *names)
 {
-	ListCell   *lc;
-	ListCell   *ln = list_head(names);
+	ListCell *lc;
+	ListCell *ln = list_head(names);
 
-	foreach(lc, query->targetList)
+	foreach (lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
@@ -83,28 +82,28 @@ rename_outputs(Query *query, List *names)
 		ln = lnext(names, ln);
 	}
 	if (query->setOperations != NULL)
-		rename_outputs(rt_fetch(linitial_int(pgt_tree_arm_rtindexes(query)), query->rtable)->subquery,
-					   names);
+		rename_outputs(
+			rt_fetch(linitial_int(pgt_tree_arm_rtindexes(query)), query->rtable)->subquery, names);
 }
 
 /* WITH items see those before them, so each is inlined into all after it. */
 static void
 inline_ctes(Query *query)
 {
-	List	   *ctes = query->cteList;
-	ListCell   *lc;
+	List *ctes = query->cteList;
+	ListCell *lc;
 
 	if (query->hasRecursive || query->hasModifyingCTE)
 		return;
 	query->cteList = NIL;
-	foreach(lc, ctes)
+	foreach (lc, ctes)
 	{
 		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
 		InlineContext context = {cte, 0};
-		ListCell   *later;
+		ListCell *later;
 
 		inline_ctes(castNode(Query, cte->ctequery));
-		for_each_cell(later, ctes, lnext(ctes, lc))
+		for_each_cell (later, ctes, lnext(ctes, lc))
 			inline_walker(lfirst_node(CommonTableExpr, later)->ctequery, &context);
 		query_tree_walker(query, inline_walker, &context, QTW_EXAMINE_RTES_AFTER);
 	}
@@ -114,8 +113,8 @@ inline_ctes(Query *query)
 static void
 expand_view(RangeTblEntry *rte)
 {
-	Relation	view = table_open(rte->relid, AccessShareLock);
-	Query	   *query = copyObject(get_view_query(view));
+	Relation view = table_open(rte->relid, AccessShareLock);
+	Query *query = copyObject(get_view_query(view));
 
 	table_close(view, NoLock);
 	AcquireRewriteLocks(query, true, false);
@@ -130,16 +129,16 @@ expand_view(RangeTblEntry *rte)
 static void
 rebuild_joins(Query *query, Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (IsA(node, FromExpr))
 	{
-		foreach(lc, ((FromExpr *) node)->fromlist)
+		foreach (lc, ((FromExpr *) node)->fromlist)
 			rebuild_joins(query, lfirst(lc));
 	}
 	else if (IsA(node, JoinExpr))
 	{
-		JoinExpr   *join = (JoinExpr *) node;
+		JoinExpr *join = (JoinExpr *) node;
 
 		rebuild_joins(query, join->larg);
 		rebuild_joins(query, join->rarg);
@@ -181,16 +180,16 @@ normalize_sublinks(Node *node, void *context)
 static void
 normalize_in_place(Query *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	check_stack_depth();
 	inline_ctes(query);
 	/* Recursive items stay, but what they read has to be seen. */
-	foreach(lc, query->cteList)
+	foreach (lc, query->cteList)
 		normalize_in_place(castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery));
 	flatten_joins(query);
-	foreach(lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
-			pgt_tree_rtindexes((Node *) query->jointree))
+	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
+											  : pgt_tree_rtindexes((Node *) query->jointree))
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
@@ -211,7 +210,7 @@ normalize_in_place(Query *query)
 Query *
 pgt_normalize_query(Query *query)
 {
-	Query	   *result = copyObject(query);
+	Query *result = copyObject(query);
 
 	normalize_in_place(result);
 	return result;

@@ -24,27 +24,27 @@
 /* How good it is to join an entry next; better is larger. */
 typedef enum Edge
 {
-	EDGE_NONE,					/* a cross product */
-	EDGE_CONDITION,				/* some condition */
+	EDGE_NONE,		/* a cross product */
+	EDGE_CONDITION, /* some condition */
 	EDGE_EQUALITY,
-	EDGE_INDEX,					/* equality on the first column of an index */
-	EDGE_UNIQUE					/* equality on all columns of a unique index */
+	EDGE_INDEX, /* equality on the first column of an index */
+	EDGE_UNIQUE /* equality on all columns of a unique index */
 } Edge;
 
 /* Column of the entry that the condition equates with something already joined, or 0. */
 static AttrNumber
 equated_column(Node *qual, int rtindex, Bitmapset *joined)
 {
-	OpExpr	   *op = (OpExpr *) qual;
-	AttrNumber	attno = 0;
+	OpExpr *op = (OpExpr *) qual;
+	AttrNumber attno = 0;
 
 	if (!IsA(qual, OpExpr) || list_length(op->args) != 2 ||
 		!op_mergejoinable(op->opno, exprType(linitial(op->args))))
 		return 0;
 	for (int side = 0; side < 2; side++)
 	{
-		Node	   *column = strip_implicit_coercions(list_nth(op->args, side));
-		Node	   *other = list_nth(op->args, 1 - side);
+		Node *column = strip_implicit_coercions(list_nth(op->args, side));
+		Node *other = list_nth(op->args, 1 - side);
 
 		if (IsA(column, RelabelType))
 			column = (Node *) ((RelabelType *) column)->arg;
@@ -59,29 +59,29 @@ static Edge
 rate_index(Relation index, Bitmapset *columns)
 {
 	Form_pg_index form = index->rd_index;
-	bool		all = true;
+	bool all = true;
 
 	if (!form->indisvalid || form->indkey.values[0] == 0 ||
 		!bms_is_member(form->indkey.values[0], columns))
 		return EDGE_EQUALITY;
 	for (int i = 0; i < form->indnkeyatts; i++)
 		all = all && bms_is_member(form->indkey.values[i], columns);
-	return all && form->indisunique && RelationGetIndexPredicate(index) == NIL ?
-		EDGE_UNIQUE : EDGE_INDEX;
+	return all && form->indisunique && RelationGetIndexPredicate(index) == NIL ? EDGE_UNIQUE
+																			   : EDGE_INDEX;
 }
 
 static Edge
 rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
 {
-	Bitmapset  *columns = NULL;
-	Edge		edge = EDGE_NONE;
-	Bitmapset  *with = bms_add_member(bms_copy(joined), rtindex);
-	ListCell   *lc;
+	Bitmapset *columns = NULL;
+	Edge edge = EDGE_NONE;
+	Bitmapset *with = bms_add_member(bms_copy(joined), rtindex);
+	ListCell *lc;
 
-	foreach(lc, quals)
+	foreach (lc, quals)
 	{
-		Bitmapset  *needs = pull_varnos(NULL, lfirst(lc));
-		AttrNumber	attno;
+		Bitmapset *needs = pull_varnos(NULL, lfirst(lc));
+		AttrNumber attno;
 
 		if (!bms_is_member(rtindex, needs) || !bms_is_subset(needs, with) ||
 			!bms_overlap(needs, joined))
@@ -96,12 +96,12 @@ rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
 	}
 	if (columns != NULL && OidIsValid(relid))
 	{
-		Relation	relation = relation_open(relid, AccessShareLock);
-		List	   *indexes = RelationGetIndexList(relation);
+		Relation relation = relation_open(relid, AccessShareLock);
+		List *indexes = RelationGetIndexList(relation);
 
-		foreach(lc, indexes)
+		foreach (lc, indexes)
 		{
-			Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+			Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 
 			edge = Max(edge, rate_index(index, columns));
 			index_close(index, AccessShareLock);
@@ -115,13 +115,13 @@ rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
 static Node *
 take_conditions(List **quals, Bitmapset *joined)
 {
-	List	   *taken = NIL;
-	List	   *rest = NIL;
-	ListCell   *lc;
+	List *taken = NIL;
+	List *rest = NIL;
+	ListCell *lc;
 
-	foreach(lc, *quals)
+	foreach (lc, *quals)
 	{
-		Bitmapset  *needs = pull_varnos(NULL, lfirst(lc));
+		Bitmapset *needs = pull_varnos(NULL, lfirst(lc));
 
 		if (!bms_is_empty(needs) && bms_is_subset(needs, joined))
 			taken = lappend(taken, lfirst(lc));
@@ -141,11 +141,11 @@ Node *
 pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest)
 {
 	RangeTblRef *ref = makeNode(RangeTblRef);
-	List	   *waiting = list_copy(rtindexes);
-	List	   *original = quals;
-	Bitmapset  *joined;
-	Node	   *tree = (Node *) ref;
-	Node	   *own;
+	List *waiting = list_copy(rtindexes);
+	List *original = quals;
+	Bitmapset *joined;
+	Node *tree = (Node *) ref;
+	Node *own;
 
 	ref->rtindex = first > 0 ? first : linitial_int(rtindexes);
 	joined = bms_make_singleton(ref->rtindex);
@@ -153,15 +153,15 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 	own = take_conditions(&quals, joined);
 	while (waiting != NIL)
 	{
-		Edge		best_edge = EDGE_NONE;
-		int			best = linitial_int(waiting);
-		ListCell   *lc;
+		Edge best_edge = EDGE_NONE;
+		int best = linitial_int(waiting);
+		ListCell *lc;
 
-		foreach(lc, waiting)
+		foreach (lc, waiting)
 		{
 			RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
-			Edge		edge = rate_entry(lfirst_int(lc), original, joined,
-										  rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
+			Edge edge = rate_entry(lfirst_int(lc), original, joined,
+								   rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
 
 			if (edge > best_edge)
 			{

@@ -33,30 +33,30 @@
 
 #include "delta_internal.h"
 
-#define PLAN_BUDGET 256			/* kept plans per backend */
-#define SMALL_DELTA 2000		/* images; above, hash joins are allowed */
-#define LARGE_ESTIMATE 100000	/* images the planner believes in for the large class */
+#define PLAN_BUDGET 256		  /* kept plans per backend */
+#define SMALL_DELTA 2000	  /* images; above, hash joins are allowed */
+#define LARGE_ESTIMATE 100000 /* images the planner believes in for the large class */
 #define SMALL_ESTIMATE 50
-#define SMALL_TABLE_PAGES 64	/* reading this much whole is no defect of a plan */
+#define SMALL_TABLE_PAGES 64 /* reading this much whole is no defect of a plan */
 
 typedef struct PlanKey
 {
-	int64		pgt_id;
-	uint64		changed;		/* bit n: input number n has changes */
-	uint64		shape;			/* hash of which columns those have */
-	int32		stage;
-	int32		purpose;
-	uint32		nulls;			/* bit n: key column n is null */
-	int32		large;
+	int64 pgt_id;
+	uint64 changed; /* bit n: input number n has changes */
+	uint64 shape;	/* hash of which columns those have */
+	int32 stage;
+	int32 purpose;
+	uint32 nulls; /* bit n: key column n is null */
+	int32 large;
 } PlanKey;
 
 typedef struct PlanEntry
 {
-	PlanKey		key;
-	PgtPlan    *plan;
-	char	   *sql;
-	uint64		generation;		/* of the definition the text was made from */
-	uint64		last_used;
+	PlanKey key;
+	PgtPlan *plan;
+	char *sql;
+	uint64 generation; /* of the definition the text was made from */
+	uint64 last_used;
 } PlanEntry;
 
 static HTAB *deltas = NULL;
@@ -70,12 +70,12 @@ static void
 invalidate(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS status;
-	PgtDelta   *delta;
+	PgtDelta *delta;
 
 	hash_seq_init(&status, deltas);
 	while ((delta = hash_seq_search(&status)) != NULL)
 	{
-		bool		reads = !OidIsValid(relid) || relid == delta->view_relid;
+		bool reads = !OidIsValid(relid) || relid == delta->view_relid;
 
 		for (int i = 1; i <= delta->ninputs && !reads; i++)
 			reads = delta->inputs[i] == relid;
@@ -86,8 +86,8 @@ invalidate(Datum arg, Oid relid)
 static void
 init_caches(void)
 {
-	HASHCTL		delta_ctl = {.keysize = sizeof(int64),.entrysize = sizeof(PgtDelta)};
-	HASHCTL		plan_ctl = {.keysize = sizeof(PlanKey),.entrysize = sizeof(PlanEntry)};
+	HASHCTL delta_ctl = {.keysize = sizeof(int64), .entrysize = sizeof(PgtDelta)};
+	HASHCTL plan_ctl = {.keysize = sizeof(PlanKey), .entrysize = sizeof(PlanEntry)};
 
 	if (deltas != NULL)
 		return;
@@ -116,20 +116,19 @@ is_forced(void)
 static void
 analyze_definition(PgtDelta *delta)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "pg_trickle definition",
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle definition",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	PgtDefinition *definition;
-	ListCell   *lc;
+	ListCell *lc;
 
-	delta->stale = false;		/* an invalidation from here on counts again */
+	delta->stale = false; /* an invalidation from here on counts again */
 	definition = pgt_delta_analyze(delta->view_relid, NULL);
 	pgt_stage_bind(definition, delta->pgt_id, delta->relid);
 	delta->forced = is_forced();
-	foreach(lc, definition->stages)
+	foreach (lc, definition->stages)
 	{
-		PgtStage   *stage = lfirst(lc);
+		PgtStage *stage = lfirst(lc);
 
 		if (delta->forced && stage->technique != PGT_TECHNIQUE_FULL)
 			stage->technique = PGT_TECHNIQUE_AKR;
@@ -142,12 +141,12 @@ analyze_definition(PgtDelta *delta)
 	delta->owner = pgt_compat_relation_owner(delta->relid);
 	delta->generation = ++generations;
 	delta->ninputs = 0;
-	delta->inputs = palloc0(sizeof(Oid) * (1 + list_length(definition->sources) +
-										   list_length(definition->stages)));
-	foreach(lc, definition->sources)
+	delta->inputs = palloc0(
+		sizeof(Oid) * (1 + list_length(definition->sources) + list_length(definition->stages)));
+	foreach (lc, definition->sources)
 		if (!((PgtSourceUse *) lfirst(lc))->is_view)
 			add_input(delta, ((PgtSourceUse *) lfirst(lc))->relid);
-	foreach(lc, definition->stages)
+	foreach (lc, definition->stages)
 		if (lnext(definition->stages, lc) != NULL)
 			add_input(delta, ((PgtStage *) lfirst(lc))->relid);
 	MemoryContextSwitchTo(old);
@@ -160,18 +159,18 @@ analyze_definition(PgtDelta *delta)
 static void
 lock_sources(int64 pgt_id)
 {
-	List	   *dependencies = pgt_dependency_list(pgt_id);
-	ListCell   *lc;
+	List *dependencies = pgt_dependency_list(pgt_id);
+	ListCell *lc;
 
-	foreach(lc, dependencies)
+	foreach (lc, dependencies)
 		LockRelationOid(((PgtDependency *) lfirst(lc))->relid, AccessShareLock);
 }
 
 PgtDelta *
 pgt_delta_open(int64 pgt_id, Oid relid, Oid view_relid)
 {
-	PgtDelta   *delta;
-	bool		found;
+	PgtDelta *delta;
+	bool found;
 
 	init_caches();
 	delta = hash_search(deltas, &pgt_id, HASH_ENTER, &found);
@@ -181,14 +180,14 @@ pgt_delta_open(int64 pgt_id, Oid relid, Oid view_relid)
 		delta->pgt_id = pgt_id;
 		delta->stale = true;
 	}
-	if (!delta->analyzed || delta->stale || delta->relid != relid || delta->view_relid != view_relid ||
-		delta->forced != is_forced())
+	if (!delta->analyzed || delta->stale || delta->relid != relid ||
+		delta->view_relid != view_relid || delta->forced != is_forced())
 	{
 		PgtSecurity saved;
 
 		delta->relid = relid;
 		delta->view_relid = view_relid;
-		delta->analyzed = false;	/* until it succeeded */
+		delta->analyzed = false; /* until it succeeded */
 		lock_sources(pgt_id);
 		saved = pgt_security_become(pgt_compat_relation_owner(relid));
 		analyze_definition(delta);
@@ -216,8 +215,8 @@ void
 pgt_delta_forget(int64 pgt_id)
 {
 	HASH_SEQ_STATUS status;
-	PlanEntry  *entry;
-	PgtDelta   *delta;
+	PlanEntry *entry;
+	PgtDelta *delta;
 
 	if (deltas == NULL || (delta = hash_search(deltas, &pgt_id, HASH_FIND, NULL)) == NULL)
 		return;
@@ -235,8 +234,8 @@ static void
 evict_plan(void)
 {
 	HASH_SEQ_STATUS status;
-	PlanEntry  *entry;
-	PlanEntry  *oldest = NULL;
+	PlanEntry *entry;
+	PlanEntry *oldest = NULL;
 
 	if (hash_get_num_entries(plans) < PLAN_BUDGET)
 		return;
@@ -253,18 +252,16 @@ evict_plan(void)
 static int
 set_planner(bool large, bool ordered)
 {
-	int			level = NewGUCNestLevel();
-	const char *const settings[][2] = {
-		{"row_security", "off"},
-		{"enable_hashjoin", large ? "on" : "off"},
-		{"enable_mergejoin", large ? "on" : "off"},
-		{"join_collapse_limit", ordered ? "1" : "8"},
-		{"from_collapse_limit", ordered ? "1" : "8"},
-		{"random_page_cost", "1.1"},
-		{"max_parallel_workers_per_gather", "0"},
-		{"jit", "off"},
-		{"plan_cache_mode", "auto"}
-	};
+	int level = NewGUCNestLevel();
+	const char *const settings[][2] = {{"row_security", "off"},
+									   {"enable_hashjoin", large ? "on" : "off"},
+									   {"enable_mergejoin", large ? "on" : "off"},
+									   {"join_collapse_limit", ordered ? "1" : "8"},
+									   {"from_collapse_limit", ordered ? "1" : "8"},
+									   {"random_page_cost", "1.1"},
+									   {"max_parallel_workers_per_gather", "0"},
+									   {"jit", "off"},
+									   {"plan_cache_mode", "auto"}};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
@@ -276,21 +273,21 @@ set_planner(bool large, bool ordered)
 static bool
 reads_whole_table(Plan *plan, List *rtable)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (plan == NULL)
 		return false;
 	if (IsA(plan, SeqScan))
 	{
 		RangeTblEntry *rte = list_nth(rtable, ((SeqScan *) plan)->scan.scanrelid - 1);
-		Relation	relation = relation_open(rte->relid, NoLock);
-		bool		big = RelationGetNumberOfBlocks(relation) > SMALL_TABLE_PAGES;
+		Relation relation = relation_open(rte->relid, NoLock);
+		bool big = RelationGetNumberOfBlocks(relation) > SMALL_TABLE_PAGES;
 
 		relation_close(relation, NoLock);
 		return big;
 	}
 	if (IsA(plan, Append))
-		foreach(lc, ((Append *) plan)->appendplans)
+		foreach (lc, ((Append *) plan)->appendplans)
 			if (reads_whole_table(lfirst(lc), rtable))
 				return true;
 	if (IsA(plan, SubqueryScan) && reads_whole_table(((SubqueryScan *) plan)->subplan, rtable))
@@ -301,9 +298,9 @@ reads_whole_table(Plan *plan, List *rtable)
 PgtPlan *
 pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 {
-	bool		large = inputs->nrows > SMALL_DELTA;
-	int			level = set_planner(large, ordered);
-	PgtPlan    *plan;
+	bool large = inputs->nrows > SMALL_DELTA;
+	int level = set_planner(large, ordered);
+	PgtPlan *plan;
 	PlannedStmt *stmt;
 
 	for (int i = 0; i < inputs->ninputs; i++)
@@ -324,8 +321,7 @@ pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 }
 
 char *
-pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
-			   const Bitmapset *nulls)
+pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context, const Bitmapset *nulls)
 {
 	switch (purpose)
 	{
@@ -345,14 +341,14 @@ pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
 
 PgtPlan *
 pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *inputs,
-		 const Bitmapset *nulls)
+			 const Bitmapset *nulls)
 {
-	PlanKey		key;
-	PlanEntry  *entry;
-	bool		found;
-	bool		large = inputs->nrows > SMALL_DELTA;
-	char	   *sql;
-	int			member = -1;
+	PlanKey key;
+	PlanEntry *entry;
+	bool found;
+	bool large = inputs->nrows > SMALL_DELTA;
+	char *sql;
+	int member = -1;
 
 	memset(&key, 0, sizeof(key));
 	key.pgt_id = delta->pgt_id;
@@ -382,8 +378,8 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	}
 	evict_plan();
 	{
-		PgtPlan    *plan = pgt_plan_statement(sql, inputs,
-										  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
+		PgtPlan *plan = pgt_plan_statement(
+			sql, inputs, purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
 
 		entry = hash_search(plans, &key, HASH_ENTER, &found);
 		entry->plan = plan;
@@ -393,4 +389,3 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	}
 	return entry->plan;
 }
-

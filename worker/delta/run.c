@@ -20,9 +20,8 @@
 
 #include "delta_internal.h"
 
-static const char *const purpose_names[] = {
-	"keys", "rows of keys", "signed rows", "inputs", "inputs of keys"
-};
+static const char *const purpose_names[] = {"keys", "rows of keys", "signed rows", "inputs",
+											"inputs of keys"};
 
 /* ---- Inputs of a statement ---- */
 
@@ -57,7 +56,7 @@ make_shape(Oid relid, int number, int ncolumns, const AttrNumber *attnums)
 static TupleDesc
 input_desc(const PgtChangeSet *changes, const ChangeShape *shape)
 {
-	TupleDesc	desc = CreateTupleDescCopy(changes->desc);
+	TupleDesc desc = CreateTupleDescCopy(changes->desc);
 
 	namestrcpy(&TupleDescAttr(desc, 0)->attname, PGT_WEIGHT_COLUMN);
 	for (int i = 0; i < shape->ncolumns; i++)
@@ -68,18 +67,17 @@ input_desc(const PgtChangeSet *changes, const ChangeShape *shape)
 static void
 collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *input, Inputs *result)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	result->inputs = palloc0(sizeof(PgtInput) * (list_length(input->changes) + 1));
-	foreach(lc, input->changes)
+	foreach (lc, input->changes)
 	{
 		PgtChangeSet *changes = lfirst(lc);
-		int			number = input_number(delta, changes->relid);
+		int number = input_number(delta, changes->relid);
 		ChangeShape *shape;
-		PgtInput   *in;
+		PgtInput *in;
 
-		if (changes->nrows == 0 || number == 0 ||
-			!list_member_oid(stage->inputs, changes->relid))
+		if (changes->nrows == 0 || number == 0 || !list_member_oid(stage->inputs, changes->relid))
 			continue;
 		if (number >= 64)
 			elog(ERROR, "a stream table over more than 63 tables is not supported");
@@ -99,7 +97,7 @@ collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *inp
 static void
 add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Inputs *result)
 {
-	PgtInput   *in;
+	PgtInput *in;
 
 	if (result->inputs == NULL)
 		result->inputs = palloc0(sizeof(PgtInput));
@@ -116,8 +114,8 @@ add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Input
 static bool
 become_owner(PgtDelta *delta, PgtSecurity *saved)
 {
-	Oid			user;
-	int			context;
+	Oid user;
+	int context;
 
 	GetUserIdAndSecContext(&user, &context);
 	if (user == delta->owner && (context & SECURITY_RESTRICTED_OPERATION) != 0)
@@ -152,9 +150,9 @@ run_statement(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 {
 	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
 	PgtDeltaRows *result = make_rows();
-	Inputs		inputs = {0};
+	Inputs inputs = {0};
 	PgtSecurity saved;
-	bool		changed = become_owner(delta, &saved);
+	bool changed = become_owner(delta, &saved);
 
 	collect_changes(delta, stage, input, &inputs);
 	run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot, result);
@@ -166,29 +164,29 @@ run_statement(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 /* A part of a key set whose nulls are in the same columns. */
 typedef struct KeyPart
 {
-	Bitmapset  *nulls;
+	Bitmapset *nulls;
 	Tuplestorestate *rows;
-	int64		nrows;
+	int64 nrows;
 } KeyPart;
 
 static List *
 split_keys(const PgtStage *stage, PgtDeltaRows *keys)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(keys->desc, &TTSOpsMinimalTuple);
-	List	   *parts = NIL;
+	List *parts = NIL;
 
 	tuplestore_rescan(keys->rows);
 	while (tuplestore_gettupleslot(keys->rows, true, false, slot))
 	{
-		Bitmapset  *nulls = NULL;
-		KeyPart    *part = NULL;
-		ListCell   *lc;
+		Bitmapset *nulls = NULL;
+		KeyPart *part = NULL;
+		ListCell *lc;
 
 		slot_getallattrs(slot);
 		for (int i = 0; i < keys->desc->natts; i++)
 			if (slot->tts_isnull[i])
 				nulls = bms_add_member(nulls, i + 1);
-		foreach(lc, parts)
+		foreach (lc, parts)
 			if (bms_equal(((KeyPart *) lfirst(lc))->nulls, nulls))
 				part = lfirst(lc);
 		if (part == NULL)
@@ -212,25 +210,25 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
 	PgtDeltaRows *result = make_rows();
 	PgtSecurity saved;
-	bool		changed;
-	ListCell   *lc;
+	bool changed;
+	ListCell *lc;
 
 	if (stage->identity == PGT_IDENTITY_SINGLE && purpose == PURPOSE_ROWS_OF_KEYS)
 		return pgt_delta_all(delta, stage_index, input);
 	changed = become_owner(delta, &saved);
 	if (stage->identity == PGT_IDENTITY_SINGLE)
 	{
-		Inputs		inputs = {0};
+		Inputs inputs = {0};
 
-		inputs.nrows = PG_INT32_MAX;	/* everything */
+		inputs.nrows = PG_INT32_MAX; /* everything */
 		run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot,
 				 result);
 	}
 	else
-		foreach(lc, split_keys(stage, keys))
+		foreach (lc, split_keys(stage, keys))
 		{
-			KeyPart    *part = lfirst(lc);
-			Inputs		inputs = {0};
+			KeyPart *part = lfirst(lc);
+			Inputs inputs = {0};
 
 			add_keys(stage, keys, part->rows, &inputs);
 			inputs.nrows = part->nrows;
@@ -285,15 +283,15 @@ pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input, PgtDe
 
 /* Everything anew: planned each time, with the server's own settings. */
 static PgtDeltaRows *
-run_once(PgtDelta *delta, const PgtStage *stage, char *(*emit) (const PgtStage *stage),
+run_once(PgtDelta *delta, const PgtStage *stage, char *(*emit)(const PgtStage *stage),
 		 PgtDeltaInput *input)
 {
 	PgtDeltaRows *result = make_rows();
-	Inputs		inputs = {0};
+	Inputs inputs = {0};
 	PgtSecurity saved;
-	bool		changed = become_owner(delta, &saved);
-	int			level = NewGUCNestLevel();
-	PgtPlan    *plan;
+	bool changed = become_owner(delta, &saved);
+	int level = NewGUCNestLevel();
+	PgtPlan *plan;
 
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
@@ -324,21 +322,21 @@ static ChangeShape *
 shape_of_input(PgtDelta *delta, Oid relid)
 {
 	AttrNumber *attnums = palloc(sizeof(AttrNumber) * MaxHeapAttributeNumber);
-	int			ncolumns = 0;
-	ListCell   *lc;
+	int ncolumns = 0;
+	ListCell *lc;
 
-	foreach(lc, delta->definition->sources)
+	foreach (lc, delta->definition->sources)
 	{
 		PgtSourceUse *source = lfirst(lc);
-		int			column = -1;
+		int column = -1;
 
 		if (source->relid == relid)
 			while ((column = bms_next_member(source->columns, column)) >= 0)
 				attnums[ncolumns++] = column;
 	}
-	foreach(lc, delta->definition->stages)
+	foreach (lc, delta->definition->stages)
 	{
-		PgtStage   *stage = lfirst(lc);
+		PgtStage *stage = lfirst(lc);
 
 		if (stage->relid == relid)
 			for (int i = 1; i <= list_length(pgt_tree_outputs(stage->query)); i++)
@@ -351,17 +349,17 @@ shape_of_input(PgtDelta *delta, Oid relid)
 static void
 complete_changes(PgtDelta *delta, const PgtStage *stage, PgtDeltaInput *input)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, stage->inputs)
+	foreach (lc, stage->inputs)
 	{
 		ChangeShape *shape = shape_of_input(delta, lfirst_oid(lc));
 		PgtChangeSet *changes;
-		Relation	relation;
-		bool		found = false;
-		ListCell   *ln;
+		Relation relation;
+		bool found = false;
+		ListCell *ln;
 
-		foreach(ln, input->changes)
+		foreach (ln, input->changes)
 			found = found || ((PgtChangeSet *) lfirst(ln))->relid == lfirst_oid(lc);
 		if (found)
 			continue;
@@ -373,10 +371,9 @@ complete_changes(PgtDelta *delta, const PgtStage *stage, PgtDeltaInput *input)
 		changes->desc = CreateTemplateTupleDesc(shape->ncolumns + 1);
 		TupleDescInitEntry(changes->desc, 1, PGT_WEIGHT_COLUMN, INT4OID, -1, 0);
 		for (int i = 0; i < shape->ncolumns; i++)
-			TupleDescCopyEntry(changes->desc, i + 2, RelationGetDescr(relation),
-							   shape->attnums[i]);
+			TupleDescCopyEntry(changes->desc, i + 2, RelationGetDescr(relation), shape->attnums[i]);
 		changes->rows = tuplestore_begin_heap(true, false, work_mem);
-		changes->nrows = 1;		/* so that it counts as changed */
+		changes->nrows = 1; /* so that it counts as changed */
 		input->changes = lappend(input->changes, changes);
 		relation_close(relation, AccessShareLock);
 	}
@@ -387,8 +384,8 @@ explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDe
 				  bool analyze)
 {
 	PgtDeltaText *text = palloc0(sizeof(PgtDeltaText));
-	Inputs		inputs = {0};
-	PgtPlan    *plan;
+	Inputs inputs = {0};
+	PgtPlan *plan;
 
 	complete_changes(delta, stage, input);
 	if (purpose == PURPOSE_ROWS_OF_KEYS)
@@ -404,7 +401,7 @@ explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDe
 	text->purpose = purpose_names[purpose];
 	text->sql = pgt_plan_emit(stage, purpose, &inputs.emit, NULL);
 	plan = pgt_plan_statement(text->sql, &inputs,
-						  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
+							  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
 	text->plan = pgt_spi_explain(plan, inputs.inputs, inputs.ninputs, input->snapshot, analyze);
 	pgt_spi_free_plan(plan);
 	return text;
@@ -414,7 +411,7 @@ static PgtDeltaText *
 explain_full(const PgtStage *stage, Snapshot snapshot, bool analyze)
 {
 	PgtDeltaText *text = palloc0(sizeof(PgtDeltaText));
-	PgtPlan    *plan;
+	PgtPlan *plan;
 
 	text->stage = stage->number;
 	text->purpose = "full";
@@ -428,31 +425,31 @@ explain_full(const PgtStage *stage, Snapshot snapshot, bool analyze)
 List *
 pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze)
 {
-	List	   *texts = NIL;
+	List *texts = NIL;
 	PgtSecurity saved;
-	bool		changed = become_owner(delta, &saved);
-	ListCell   *lc;
+	bool changed = become_owner(delta, &saved);
+	ListCell *lc;
 
-	foreach(lc, delta->definition->stages)
+	foreach (lc, delta->definition->stages)
 	{
 		const PgtStage *stage = lfirst(lc);
 
 		switch (stage->technique)
 		{
 			case PGT_TECHNIQUE_LINEAR:
-				texts = lappend(texts, explain_statement(delta, stage, PURPOSE_SIGNED, input,
-														 analyze));
+				texts = lappend(texts,
+								explain_statement(delta, stage, PURPOSE_SIGNED, input, analyze));
 				break;
 			case PGT_TECHNIQUE_AGGREGATE:
-				texts = lappend(texts, explain_statement(delta, stage, PURPOSE_INPUTS, input,
-														 analyze));
+				texts = lappend(texts,
+								explain_statement(delta, stage, PURPOSE_INPUTS, input, analyze));
 				break;
 			case PGT_TECHNIQUE_AKR:
 				if (stage->identity != PGT_IDENTITY_SINGLE)
-					texts = lappend(texts, explain_statement(delta, stage, PURPOSE_KEYS, input,
-															 analyze));
-				texts = lappend(texts, explain_statement(delta, stage, PURPOSE_ROWS_OF_KEYS,
-														 input, analyze));
+					texts = lappend(texts,
+									explain_statement(delta, stage, PURPOSE_KEYS, input, analyze));
+				texts = lappend(
+					texts, explain_statement(delta, stage, PURPOSE_ROWS_OF_KEYS, input, analyze));
 				break;
 			case PGT_TECHNIQUE_FULL:
 				texts = lappend(texts, explain_full(stage, input->snapshot, analyze));

@@ -39,7 +39,9 @@ int
 pgt_stage_of_entry(const RangeTblEntry *rte)
 {
 	return rte->rtekind == RTE_RELATION && rte->ctename != NULL &&
-		strcmp(rte->ctename, STAGE_MARK) == 0 ? (int) rte->relid : 0;
+				   strcmp(rte->ctename, STAGE_MARK) == 0
+			   ? (int) rte->relid
+			   : 0;
 }
 
 bool
@@ -58,11 +60,11 @@ is_closed(const Query *query)
 static Query *
 show_all(Query *query)
 {
-	AttrNumber	number = 0;
-	ListCell   *lc;
+	AttrNumber number = 0;
+	ListCell *lc;
 
 	query->sortClause = NIL;
-	foreach(lc, query->targetList)
+	foreach (lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
@@ -78,15 +80,15 @@ show_all(Query *query)
 static Query *
 split_distinct(Query *query)
 {
-	List	   *clauses = query->distinctClause;
-	List	   *outputs = copyObject(pgt_tree_outputs(query));
-	Query	   *above;
-	ListCell   *lc;
+	List *clauses = query->distinctClause;
+	List *outputs = copyObject(pgt_tree_outputs(query));
+	Query *above;
+	ListCell *lc;
 
 	query->distinctClause = NIL;
 	above = pgt_tree_wrap(show_all(query));
 	above->targetList = list_copy_head(above->targetList, list_length(outputs));
-	foreach(lc, above->targetList)
+	foreach (lc, above->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		TargetEntry *old = list_nth_node(TargetEntry, outputs, foreach_current_index(lc));
@@ -108,12 +110,12 @@ split_distinct(Query *query)
 static Query *
 split_hidden_keys(Query *query)
 {
-	List	   *shown = NIL;
-	List	   *names = NIL;
-	Query	   *above;
-	ListCell   *lc;
+	List *shown = NIL;
+	List *names = NIL;
+	Query *above;
+	ListCell *lc;
 
-	foreach(lc, query->targetList)
+	foreach (lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
@@ -124,10 +126,10 @@ split_hidden_keys(Query *query)
 	}
 	above = pgt_tree_wrap(show_all(query));
 	{
-		List	   *targets = NIL;
-		ListCell   *ln;
+		List *targets = NIL;
+		ListCell *ln;
 
-		forboth(lc, shown, ln, names)
+		forboth (lc, shown, ln, names)
 		{
 			TargetEntry *tle = list_nth(above->targetList, lfirst_int(lc));
 
@@ -143,13 +145,13 @@ split_hidden_keys(Query *query)
 static Query *
 split_top(Query *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (!pgt_stage_is_group(query))
 		return query;
 	if (query->distinctClause != NIL)
 		return split_distinct(query);
-	foreach(lc, query->groupClause)
+	foreach (lc, query->groupClause)
 		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
 			return split_hidden_keys(query);
 	return query;
@@ -158,10 +160,10 @@ split_top(Query *query)
 static int
 add_stage(PgtDefinition *definition, Query *query)
 {
-	PgtStage   *stage;
-	ListCell   *lc;
+	PgtStage *stage;
+	ListCell *lc;
 
-	foreach(lc, definition->stages)
+	foreach (lc, definition->stages)
 	{
 		stage = lfirst(lc);
 		if (equal(stage->query, query))
@@ -177,7 +179,7 @@ add_stage(PgtDefinition *definition, Query *query)
 static void
 read_stage(RangeTblEntry *rte, int number, int ncolumns)
 {
-	List	   *names = NIL;
+	List *names = NIL;
 
 	for (int i = 1; i <= ncolumns; i++)
 		names = lappend(names, makeString(psprintf("c%d", i)));
@@ -197,13 +199,13 @@ read_stage(RangeTblEntry *rte, int number, int ncolumns)
 static Query *
 cut(PgtDefinition *definition, Query *query)
 {
-	List	   *rtindexes;
-	ListCell   *lc;
+	List *rtindexes;
+	ListCell *lc;
 
 	query = split_top(query);
-	rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
-		pgt_tree_rtindexes((Node *) query->jointree);
-	foreach(lc, rtindexes)
+	rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
+											 : pgt_tree_rtindexes((Node *) query->jointree);
+	foreach (lc, rtindexes)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
@@ -228,7 +230,7 @@ cut(PgtDefinition *definition, Query *query)
 void
 pgt_stage_cut(PgtDefinition *definition, Query *query)
 {
-	PgtStage   *last;
+	PgtStage *last;
 
 	query = cut(definition, query);
 	if (!is_closed(query))
@@ -256,25 +258,26 @@ pgt_stage_state_name(int64 pgt_id, int number)
 void
 pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 {
-	Oid			schema = pgt_extension_schema(PGT_STATE_SCHEMA);
-	ListCell   *lc;
-	ListCell   *ll;
+	Oid schema = pgt_extension_schema(PGT_STATE_SCHEMA);
+	ListCell *lc;
+	ListCell *ll;
 
-	foreach(lc, definition->stages)
+	foreach (lc, definition->stages)
 	{
-		PgtStage   *stage = lfirst(lc);
-		bool		last = lnext(definition->stages, lc) == NULL;
+		PgtStage *stage = lfirst(lc);
+		bool last = lnext(definition->stages, lc) == NULL;
 
-		stage->relid = last ? relid :
-			get_relname_relid(pgt_stage_table_name(pgt_id, stage->number), schema);
+		stage->relid = last
+						   ? relid
+						   : get_relname_relid(pgt_stage_table_name(pgt_id, stage->number), schema);
 		stage->state_relid = get_relname_relid(pgt_stage_state_name(pgt_id, stage->number), schema);
 		stage->inputs = NIL;
 		if (stage->technique == PGT_TECHNIQUE_FULL)
 			continue;
-		foreach(ll, pgt_tree_leaves(stage->query))
+		foreach (ll, pgt_tree_leaves(stage->query))
 		{
 			RangeTblEntry *rte = lfirst(ll);
-			int			number = pgt_stage_of_entry(rte);
+			int number = pgt_stage_of_entry(rte);
 
 			if (number > 0)
 			{
@@ -289,17 +292,17 @@ pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 static void
 create_stage_table(int64 pgt_id, const PgtStage *stage, const char *owner)
 {
-	char	   *name = pgt_sqltext_qualified(PGT_STATE_SCHEMA,
-											 pgt_stage_table_name(pgt_id, stage->number));
+	char *name = pgt_sqltext_qualified(PGT_STATE_SCHEMA,
+									   pgt_stage_table_name(pgt_id, stage->number));
 	StringInfoData sql;
-	int			number = 0;
-	ListCell   *lc;
+	int number = 0;
+	ListCell *lc;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE %s (", name);
-	foreach(lc, pgt_tree_outputs(stage->query))
+	foreach (lc, pgt_tree_outputs(stage->query))
 	{
-		Node	   *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
 
 		number++;
 		appendStringInfo(&sql, "%sc%d %s", number > 1 ? ", " : "", number,
@@ -320,12 +323,13 @@ create_stage_table(int64 pgt_id, const PgtStage *stage, const char *owner)
 static void
 depend_on_indexes(Oid view_relid, List *indexes)
 {
-	ObjectAddress rule = {RewriteRelationId, get_rewrite_oid(view_relid, ViewSelectRuleName, false), 0};
-	ListCell   *lc;
+	ObjectAddress rule = {RewriteRelationId, get_rewrite_oid(view_relid, ViewSelectRuleName, false),
+						  0};
+	ListCell *lc;
 
-	foreach(lc, indexes)
+	foreach (lc, indexes)
 	{
-		Oid			constraint = get_index_constraint(lfirst_oid(lc));
+		Oid constraint = get_index_constraint(lfirst_oid(lc));
 		ObjectAddress index;
 
 		if (OidIsValid(constraint))
@@ -339,17 +343,18 @@ depend_on_indexes(Oid view_relid, List *indexes)
 void
 pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition)
 {
-	const char *owner = quote_identifier(GetUserNameFromId(pgt_compat_relation_owner(relid), false));
-	Oid			schema = pgt_extension_schema(PGT_STATE_SCHEMA);
+	const char *owner = quote_identifier(
+		GetUserNameFromId(pgt_compat_relation_owner(relid), false));
+	Oid schema = pgt_extension_schema(PGT_STATE_SCHEMA);
 	PgtSecurity saved = pgt_security_become_extension_owner();
-	ListCell   *lc;
+	ListCell *lc;
 
 	/* The owner's statements name the stage tables. */
 	if (list_length(definition->stages) > 1)
 		pgt_spi_execute(psprintf("GRANT USAGE ON SCHEMA pgtrickle_state TO %s", owner));
-	foreach(lc, definition->stages)
+	foreach (lc, definition->stages)
 	{
-		PgtStage   *stage = lfirst(lc);
+		PgtStage *stage = lfirst(lc);
 		ObjectAddress table = {RelationRelationId, relid, 0};
 		ObjectAddress hidden = {RelationRelationId, InvalidOid, 0};
 

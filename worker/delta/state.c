@@ -27,8 +27,7 @@
 char *
 pgt_state_aggregate_name(const PgtAggregate *aggregate)
 {
-	return pgt_sqltext_qualified(PGT_STATE_SCHEMA,
-								 psprintf("state_of_%u", aggregate->aggfnoid));
+	return pgt_sqltext_qualified(PGT_STATE_SCHEMA, psprintf("state_of_%u", aggregate->aggfnoid));
 }
 
 static char *
@@ -41,13 +40,13 @@ function_name(Oid function)
 void
 pgt_delta_create_state_aggregate(const PgtAggregate *aggregate)
 {
-	List	   *name = list_make2(makeString(PGT_STATE_SCHEMA),
-								  makeString(psprintf("state_of_%u", aggregate->aggfnoid)));
-	HeapTuple	tuple;
+	List *name = list_make2(makeString(PGT_STATE_SCHEMA),
+							makeString(psprintf("state_of_%u", aggregate->aggfnoid)));
+	HeapTuple tuple;
 	Form_pg_aggregate form;
-	Oid			type;
-	Datum		initial;
-	bool		isnull;
+	Oid type;
+	Datum initial;
+	bool isnull;
 	StringInfoData sql;
 
 	if (OidIsValid(LookupFuncName(name, aggregate->nargs, aggregate->argtypes, true)))

@@ -28,15 +28,15 @@
 
 #include "delta_internal.h"
 
-const char *(*pgt_delta_source_reason) (Oid relid) = NULL;
+const char *(*pgt_delta_source_reason)(Oid relid) = NULL;
 
 /* ---- Functions by volatility ---- */
 
 typedef struct VolatilityContext
 {
-	char		worst;			/* PROVOLATILE_* to look for */
-	char	   *found;			/* name of the first one */
-	int			location;
+	char worst;	 /* PROVOLATILE_* to look for */
+	char *found; /* name of the first one */
+	int location;
 } VolatilityContext;
 
 static bool
@@ -53,15 +53,15 @@ check_function(Oid function, void *context)
 static bool
 check_aggregate(Oid aggregate, VolatilityContext *context)
 {
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
+	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
 	Form_pg_aggregate form;
-	bool		found;
+	bool found;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
 	found = check_function(form->aggtransfn, context) ||
-		(OidIsValid(form->aggfinalfn) && check_function(form->aggfinalfn, context));
+			(OidIsValid(form->aggfinalfn) && check_function(form->aggfinalfn, context));
 	ReleaseSysCache(tuple);
 	return found;
 }
@@ -102,17 +102,16 @@ find_function(Query *query, char volatility, VolatilityContext *context)
 static void
 refuse(const char *construct, int location, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("a stream table cannot be defined by a query with %s", construct),
-			 location >= 0 ? errposition(location + 1) : 0,
-			 hint != NULL ? errhint("%s", hint) : 0));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("a stream table cannot be defined by a query with %s", construct),
+					location >= 0 ? errposition(location + 1) : 0,
+					hint != NULL ? errhint("%s", hint) : 0));
 }
 
 static bool
 refuse_walker(Node *node, void *context)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (node == NULL)
 		return false;
@@ -120,20 +119,19 @@ refuse_walker(Node *node, void *context)
 	{
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
-		if (rte->rtekind == RTE_RELATION &&
-			get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
+		if (rte->rtekind == RTE_RELATION && get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
 			refuse("temporary tables", -1, "Use a permanent table.");
 		return false;
 	}
 	if (IsA(node, Query))
 	{
-		Query	   *query = (Query *) node;
+		Query *query = (Query *) node;
 
 		if (query->commandType != CMD_SELECT || query->hasModifyingCTE ||
 			query->utilityStmt != NULL)
 			refuse("data-modifying statements", -1, "Use a plain SELECT.");
 		if (query->rowMarks != NIL)
-			foreach(lc, query->rowMarks)
+			foreach (lc, query->rowMarks)
 				if (!lfirst_node(RowMarkClause, lc)->pushedDown)
 					refuse("FOR UPDATE or FOR SHARE", -1, "Leave the locking clause out.");
 		return query_tree_walker(query, refuse_walker, context, QTW_EXAMINE_RTES_BEFORE);
@@ -144,19 +142,18 @@ refuse_walker(Node *node, void *context)
 static void
 check_output_types(Query *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, pgt_tree_outputs(query))
+	foreach (lc, pgt_tree_outputs(query))
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		Oid			type = exprType((Node *) tle->expr);
+		Oid type = exprType((Node *) tle->expr);
 
 		if (get_typtype(type) == TYPTYPE_PSEUDO)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-					 errmsg("column \"%s\" of the query has pseudo-type %s", tle->resname,
-							format_type_be(type)),
-					 errhint("Cast the column to a type that a table can store.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+							errmsg("column \"%s\" of the query has pseudo-type %s", tle->resname,
+								   format_type_be(type)),
+							errhint("Cast the column to a type that a table can store.")));
 	}
 }
 
@@ -169,29 +166,31 @@ pgt_support_check_refused(Query *query)
 	check_output_types(query);
 	if (pgt_guc_volatile_policy != PGT_VOLATILE_ALLOW &&
 		find_function(query, PROVOLATILE_VOLATILE, &context))
-		ereport(pgt_guc_volatile_policy == PGT_VOLATILE_REJECT ? ERROR : WARNING,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("the defining query calls volatile function %s", context.found),
-				 errdetail("Its result would differ from one refresh to the next without any change of the sources."),
-				 context.location >= 0 ? errposition(context.location + 1) : 0,
-				 errhint("Use an immutable function, or set pg_trickle.volatile_function_policy to allow.")));
+		ereport(
+			pgt_guc_volatile_policy == PGT_VOLATILE_REJECT ? ERROR : WARNING,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the defining query calls volatile function %s", context.found),
+			 errdetail(
+				 "Its result would differ from one refresh to the next without any change of the sources."),
+			 context.location >= 0 ? errposition(context.location + 1) : 0,
+			 errhint(
+				 "Use an immutable function, or set pg_trickle.volatile_function_policy to allow.")));
 }
 
 /* ---- What is maintained ---- */
 
 void
 pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,
-			const char *reason, int position)
+				const char *reason, int position)
 {
 	PgtFinding *finding = palloc0(sizeof(PgtFinding));
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, definition->findings)
+	foreach (lc, definition->findings)
 	{
 		PgtFinding *other = lfirst(lc);
 
-		if (strcmp(other->construct, construct) == 0 &&
-			(other->reason == NULL) == (reason == NULL))
+		if (strcmp(other->construct, construct) == 0 && (other->reason == NULL) == (reason == NULL))
 			return;
 	}
 	finding->construct = construct;
@@ -211,13 +210,13 @@ static void
 unsupported(PgtDefinition *definition, const char *construct, int position)
 {
 	pgt_support_add(definition, construct, NULL,
-				psprintf("%s is not maintained incrementally", construct), position);
+					psprintf("%s is not maintained incrementally", construct), position);
 }
 
 typedef struct ExpressionContext
 {
 	PgtDefinition *definition;
-	Query	   *query;
+	Query *query;
 } ExpressionContext;
 
 static const char *
@@ -256,7 +255,7 @@ expression_walker(Node *node, void *context)
 		unsupported(ctx->definition, "aggregate of an outer query", exprLocation(node));
 	else if (IsA(node, Var))
 	{
-		Var		   *var = (Var *) node;
+		Var *var = (Var *) node;
 		RangeTblEntry *rte;
 
 		if (var->varlevelsup > 0)
@@ -279,8 +278,8 @@ expression_walker(Node *node, void *context)
  */
 typedef struct Kinds
 {
-	int			all;
-	int			touched;
+	int all;
+	int touched;
 } Kinds;
 
 #define MANY_KINDS 1000
@@ -290,8 +289,8 @@ static Kinds count_kinds_of_query(Query *query);
 static Kinds
 count_kinds(Query *query, Node *node)
 {
-	Kinds		kinds = {1, 1};
-	ListCell   *lc;
+	Kinds kinds = {1, 1};
+	ListCell *lc;
 
 	if (IsA(node, RangeTblRef))
 	{
@@ -301,9 +300,9 @@ count_kinds(Query *query, Node *node)
 	}
 	if (IsA(node, FromExpr))
 	{
-		foreach(lc, ((FromExpr *) node)->fromlist)
+		foreach (lc, ((FromExpr *) node)->fromlist)
 		{
-			Kinds		next = count_kinds(query, lfirst(lc));
+			Kinds next = count_kinds(query, lfirst(lc));
 
 			kinds.touched = Min(Max(kinds.touched * next.all, kinds.all * next.touched),
 								MANY_KINDS);
@@ -313,19 +312,20 @@ count_kinds(Query *query, Node *node)
 	}
 	else
 	{
-		JoinExpr   *join = castNode(JoinExpr, node);
-		Kinds		left = count_kinds(query, join->larg);
-		Kinds		right = count_kinds(query, join->rarg);
-		bool		left_alone = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
-		bool		right_alone = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
-		int			by_left = left.touched * right.all * (right_alone ? 2 : 1) +
-			(left_alone ? left.touched : 0);
-		int			by_right = right.touched * left.all * (left_alone ? 2 : 1) +
-			(right_alone ? right.touched : 0);
+		JoinExpr *join = castNode(JoinExpr, node);
+		Kinds left = count_kinds(query, join->larg);
+		Kinds right = count_kinds(query, join->rarg);
+		bool left_alone = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
+		bool right_alone = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
+		int by_left = left.touched * right.all * (right_alone ? 2 : 1) +
+					  (left_alone ? left.touched : 0);
+		int by_right = right.touched * left.all * (left_alone ? 2 : 1) +
+					   (right_alone ? right.touched : 0);
 
 		kinds.touched = Min(Max(by_left, by_right), MANY_KINDS);
 		kinds.all = Min(left.all * right.all + (left_alone ? left.all : 0) +
-						(right_alone ? right.all : 0), MANY_KINDS);
+							(right_alone ? right.all : 0),
+						MANY_KINDS);
 		return kinds;
 	}
 }
@@ -333,17 +333,17 @@ count_kinds(Query *query, Node *node)
 static Kinds
 count_kinds_of_query(Query *query)
 {
-	Kinds		kinds = {0, 0};
-	ListCell   *lc;
+	Kinds kinds = {0, 0};
+	ListCell *lc;
 
 	/* What groups or makes distinct is stored: one kind. */
 	if (pgt_stage_is_group(query) || query->distinctClause != NIL)
-		return (Kinds) {1, 1};
+		return (Kinds){1, 1};
 	if (query->setOperations == NULL)
 		return count_kinds(query, (Node *) query->jointree);
-	foreach(lc, pgt_tree_arm_rtindexes(query))
+	foreach (lc, pgt_tree_arm_rtindexes(query))
 	{
-		Kinds		arm = count_kinds_of_query(rt_fetch(lfirst_int(lc), query->rtable)->subquery);
+		Kinds arm = count_kinds_of_query(rt_fetch(lfirst_int(lc), query->rtable)->subquery);
 
 		kinds.all = Min(kinds.all + arm.all, MANY_KINDS);
 		kinds.touched = Max(kinds.touched, arm.touched);
@@ -355,16 +355,16 @@ count_kinds_of_query(Query *query)
 static bool
 may_read(PgtDefinition *definition, Oid relid, Oid role)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (pg_class_aclcheck(relid, role, ACL_SELECT) == ACLCHECK_OK)
 		return true;
 	if (pg_attribute_aclcheck_all(relid, role, ACL_SELECT, ACLMASK_ANY) != ACLCHECK_OK)
 		return false;
-	foreach(lc, definition->sources)
+	foreach (lc, definition->sources)
 	{
 		PgtSourceUse *use = lfirst(lc);
-		int			column = -1;
+		int column = -1;
 
 		while (use->relid == relid && (column = bms_next_member(use->columns, column)) > 0)
 			if (pg_attribute_aclcheck(relid, column, role, ACL_SELECT) != ACLCHECK_OK)
@@ -376,19 +376,22 @@ may_read(PgtDefinition *definition, Oid relid, Oid role)
 static void
 check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 {
-	const char *reason = pgt_delta_source_reason != NULL ? pgt_delta_source_reason(rte->relid) : NULL;
+	const char *reason = pgt_delta_source_reason != NULL ? pgt_delta_source_reason(rte->relid)
+														 : NULL;
 
 	if (reason != NULL)
-		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL, reason,
-					-1);
+		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
+						reason, -1);
 	else if (rte->tablesample != NULL)
 		unsupported(definition, "TABLESAMPLE", -1);
 	else if (!rte->inh && has_subclass(rte->relid))
 		unsupported(definition, "ONLY over a table with children", -1);
 	else if (OidIsValid(owner) && !may_read(definition, rte->relid, owner))
-		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
-					psprintf("the owner of the stream table may read table \"%s\" only through a view",
-							 get_rel_name(rte->relid)), -1);
+		pgt_support_add(
+			definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
+			psprintf("the owner of the stream table may read table \"%s\" only through a view",
+					 get_rel_name(rte->relid)),
+			-1);
 }
 
 static void
@@ -449,10 +452,10 @@ check_clauses(PgtDefinition *definition, Query *query)
 	if (query->hasRecursive)
 		unsupported(definition, "recursive WITH query", -1);
 	if (query->limitCount != NULL || query->limitOffset != NULL)
-		unsupported(definition, query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)" :
-					"LIMIT without ORDER BY",
-					exprLocation(query->limitCount != NULL ? query->limitCount :
-								 query->limitOffset));
+		unsupported(
+			definition,
+			query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)" : "LIMIT without ORDER BY",
+			exprLocation(query->limitCount != NULL ? query->limitCount : query->limitOffset));
 	if (query->hasDistinctOn)
 		unsupported(definition, "DISTINCT ON", -1);
 	else if (query->distinctClause != NIL)
@@ -474,26 +477,26 @@ check_clauses(PgtDefinition *definition, Query *query)
 static bool
 has_inner_join(Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (IsA(node, FromExpr))
 	{
-		foreach(lc, ((FromExpr *) node)->fromlist)
+		foreach (lc, ((FromExpr *) node)->fromlist)
 			if (has_inner_join(lfirst(lc)))
 				return true;
 		return list_length(((FromExpr *) node)->fromlist) > 1;
 	}
 	return IsA(node, JoinExpr) &&
-		(((JoinExpr *) node)->jointype == JOIN_INNER ||
-		 has_inner_join(((JoinExpr *) node)->larg) || has_inner_join(((JoinExpr *) node)->rarg));
+		   (((JoinExpr *) node)->jointype == JOIN_INNER ||
+			has_inner_join(((JoinExpr *) node)->larg) || has_inner_join(((JoinExpr *) node)->rarg));
 }
 
 static void
 check_query(PgtDefinition *definition, Query *query, Oid owner)
 {
 	ExpressionContext context = {definition, query};
-	List	   *rtindexes;
-	ListCell   *lc;
+	List *rtindexes;
+	ListCell *lc;
 
 	check_stack_depth();
 	check_clauses(definition, query);
@@ -508,7 +511,7 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 	}
 	else
 		rtindexes = pgt_tree_arm_rtindexes(query);
-	foreach(lc, rtindexes)
+	foreach (lc, rtindexes)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
@@ -517,20 +520,20 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 		{
 			if (query->setOperations == NULL)
 				pgt_support_add(definition, "subquery, view or WITH item in FROM",
-							"as part of the query, or as a stage", NULL, -1);
+								"as part of the query, or as a stage", NULL, -1);
 			check_query(definition, rte->subquery, owner);
 		}
 	}
 	if (definition->full_reason == NULL && pgt_tree_has_outer_join(query))
 	{
-		Kinds		kinds = query->setOperations == NULL ?
-			count_kinds(query, (Node *) query->jointree) : count_kinds_of_query(query);
+		Kinds kinds = query->setOperations == NULL ? count_kinds(query, (Node *) query->jointree)
+												   : count_kinds_of_query(query);
 
 		pgt_support_add(definition, "outer join", "affected-key recompute", NULL, -1);
 		if (Max(kinds.all, kinds.touched) > pgt_fragment_limit())
-			pgt_support_add(definition, "many outer joins", NULL,
-						"the outer joins make too many combinations of present and absent sides",
-						-1);
+			pgt_support_add(
+				definition, "many outer joins", NULL,
+				"the outer joins make too many combinations of present and absent sides", -1);
 	}
 }
 
@@ -544,11 +547,12 @@ pgt_support_check(Query *query, PgtDefinition *definition, Oid owner)
 	check_query(definition, query, owner);
 	if (find_function(query, PROVOLATILE_VOLATILE, &context))
 		pgt_support_add(definition, psprintf("function %s", context.found), NULL,
-					psprintf("volatile function %s", context.found), context.location);
+						psprintf("volatile function %s", context.found), context.location);
 	if (find_function(query, PROVOLATILE_STABLE, &context))
-		pgt_support_add(definition, psprintf("function %s", context.found), NULL,
-					psprintf("the result of %s changes without any change of the sources",
-							 context.found), context.location);
+		pgt_support_add(
+			definition, psprintf("function %s", context.found), NULL,
+			psprintf("the result of %s changes without any change of the sources", context.found),
+			context.location);
 	return definition->full_reason == NULL;
 }
 
@@ -556,17 +560,17 @@ pgt_support_check(Query *query, PgtDefinition *definition, Oid owner)
 
 typedef struct SourceContext
 {
-	List	   *queries;		/* from the outermost */
-	List	   *sources;
+	List *queries; /* from the outermost */
+	List *sources;
 } SourceContext;
 
 static PgtSourceUse *
 get_source(SourceContext *context, Oid relid, char relkind)
 {
 	PgtSourceUse *source;
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, context->sources)
+	foreach (lc, context->sources)
 	{
 		source = lfirst(lc);
 		if (source->relid == relid)
@@ -583,8 +587,8 @@ get_source(SourceContext *context, Oid relid, char relkind)
 static void
 note_column(SourceContext *context, const Var *var)
 {
-	int			level = list_length(context->queries) - 1 - (int) var->varlevelsup;
-	Query	   *query;
+	int level = list_length(context->queries) - 1 - (int) var->varlevelsup;
+	Query *query;
 	RangeTblEntry *rte;
 	PgtSourceUse *source;
 
@@ -607,7 +611,7 @@ static bool
 source_walker(Node *node, void *context)
 {
 	SourceContext *ctx = context;
-	bool		result;
+	bool result;
 
 	if (node == NULL)
 		return false;
@@ -618,7 +622,7 @@ source_walker(Node *node, void *context)
 	}
 	if (IsA(node, RangeTblRef))
 	{
-		Query	   *query = llast(ctx->queries);
+		Query *query = llast(ctx->queries);
 		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
 
 		if (rte->rtekind == RTE_RELATION)
@@ -628,8 +632,7 @@ source_walker(Node *node, void *context)
 	if (IsA(node, Query))
 	{
 		ctx->queries = lappend(ctx->queries, node);
-		result = query_tree_walker((Query *) node, source_walker, context,
-								   QTW_IGNORE_JOINALIASES);
+		result = query_tree_walker((Query *) node, source_walker, context, QTW_IGNORE_JOINALIASES);
 		ctx->queries = list_delete_last(ctx->queries);
 		return result;
 	}
@@ -642,11 +645,11 @@ pgt_support_collect_sources(Query *original, Query *normalized)
 {
 	SourceContext context = {NIL, NIL};
 	SourceContext named = {NIL, NIL};
-	ListCell   *lc;
+	ListCell *lc;
 
 	(void) source_walker((Node *) normalized, &context);
 	(void) source_walker((Node *) original, &named);
-	foreach(lc, named.sources)
+	foreach (lc, named.sources)
 	{
 		PgtSourceUse *source = lfirst(lc);
 

@@ -18,21 +18,21 @@
 
 #include "delta_internal.h"
 
-#define INT4_MULTIPLY 514		/* pg_operator oid of int4 * int4; see pg_operator.dat */
+#define INT4_MULTIPLY 514 /* pg_operator oid of int4 * int4; see pg_operator.dat */
 #define MAX_INCLUSION_EXCLUSION 3
 
 typedef struct TermContext
 {
 	EmitContext *emit;
-	const LeafState *states;	/* by leaf number */
+	const LeafState *states; /* by leaf number */
 } TermContext;
 
 static bool
 has_state(Query *query, const LeafState *states, LeafState state)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, pgt_tree_leaves(query))
+	foreach (lc, pgt_tree_leaves(query))
 		if (states[pgt_tree_leaf(lfirst(lc))] == state)
 			return true;
 	return false;
@@ -41,7 +41,7 @@ has_state(Query *query, const LeafState *states, LeafState state)
 static Expr *
 multiply(Expr *a, Expr *b)
 {
-	OpExpr	   *op = makeNode(OpExpr);
+	OpExpr *op = makeNode(OpExpr);
 
 	if (a == NULL)
 		return b;
@@ -73,29 +73,29 @@ static Query *transform(Query *query, TermContext *context, bool *weighted);
 static Query *
 transform_select(Query *query, TermContext *context, bool *weighted)
 {
-	Expr	   *weight = NULL;
-	List	   *rtindexes = NIL;
-	List	   *quals = NIL;
-	List	   *rest;
-	int			first = 0;
-	Node	   *tree;
-	ListCell   *lc;
+	Expr *weight = NULL;
+	List *rtindexes = NIL;
+	List *quals = NIL;
+	List *rest;
+	int first = 0;
+	Node *tree;
+	ListCell *lc;
 
 	*weighted = false;
 	pgt_tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
 	if (rtindexes == NIL)
-		return query;			/* a SELECT without FROM */
-	query->jointree = makeFromExpr(NIL, (Node *) quals);	/* so that it is remapped */
-	foreach(lc, rtindexes)
+		return query;									 /* a SELECT without FROM */
+	query->jointree = makeFromExpr(NIL, (Node *) quals); /* so that it is remapped */
+	foreach (lc, rtindexes)
 	{
-		int			rtindex = lfirst_int(lc);
+		int rtindex = lfirst_int(lc);
 		RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
-		bool		has_weight = false;
-		int			column = 1;
+		bool has_weight = false;
+		int column = 1;
 
 		if (rte->rtekind == RTE_RELATION)
 		{
-			LeafState	state = context->states[pgt_tree_leaf(rte)];
+			LeafState state = context->states[pgt_tree_leaf(rte)];
 
 			has_weight = state == LEAF_DELTA || state == LEAF_OLD;
 			if (state == LEAF_DELTA && first == 0)
@@ -145,17 +145,17 @@ add_weight_to_setop(SetOperationStmt *stmt)
 static Query *
 transform_whole_union(Query *query, TermContext *context, bool *weighted)
 {
-	List	   *arms = pgt_tree_arm_rtindexes(query);
-	ListCell   *lc;
-	Var		   *weight;
+	List *arms = pgt_tree_arm_rtindexes(query);
+	ListCell *lc;
+	Var *weight;
 
 	*weighted = has_state(query, context->states, LEAF_OLD);
 	if (!*weighted)
 		return query;
-	foreach(lc, arms)
+	foreach (lc, arms)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
-		bool		arm_weighted;
+		bool arm_weighted;
 
 		pgt_tree_drop_junk(rte->subquery);
 		rte->subquery = transform(rte->subquery, context, &arm_weighted);
@@ -165,8 +165,7 @@ transform_whole_union(Query *query, TermContext *context, bool *weighted)
 				rte->subquery = pgt_tree_wrap(rte->subquery);
 			add_weight_output(rte->subquery, constant_weight());
 		}
-		rte->eref->colnames = lappend(rte->eref->colnames,
-									  makeString(pstrdup(PGT_WEIGHT_COLUMN)));
+		rte->eref->colnames = lappend(rte->eref->colnames, makeString(pstrdup(PGT_WEIGHT_COLUMN)));
 	}
 	add_weight_to_setop(castNode(SetOperationStmt, query->setOperations));
 	weight = makeVar(linitial_int(arms), list_length(query->targetList) + 1, INT4OID, -1,
@@ -179,8 +178,8 @@ transform_whole_union(Query *query, TermContext *context, bool *weighted)
 static Query *
 transform(Query *query, TermContext *context, bool *weighted)
 {
-	Query	   *delta_arm = NULL;
-	ListCell   *lc;
+	Query *delta_arm = NULL;
+	ListCell *lc;
 
 	*weighted = false;
 	pgt_tree_drop_junk(query);
@@ -188,12 +187,12 @@ transform(Query *query, TermContext *context, bool *weighted)
 		return transform_select(query, context, weighted);
 	if (!has_state(query, context->states, LEAF_DELTA))
 		return transform_whole_union(query, context, weighted);
-	foreach(lc, pgt_tree_union_arms(query))
+	foreach (lc, pgt_tree_union_arms(query))
 	{
 		if (!has_state(lfirst(lc), context->states, LEAF_DELTA))
 			continue;
 		if (delta_arm != NULL)
-			return NULL;		/* a product of two arms does not exist */
+			return NULL; /* a product of two arms does not exist */
 		delta_arm = lfirst(lc);
 	}
 	return transform(delta_arm, context, weighted);
@@ -204,8 +203,8 @@ add_term(List **terms, List **signs, Query *query, EmitContext *emit, const Leaf
 		 int sign)
 {
 	TermContext context = {emit, states};
-	bool		weighted;
-	Query	   *term = transform(copyObject(query), &context, &weighted);
+	bool weighted;
+	Query *term = transform(copyObject(query), &context, &weighted);
 
 	if (term == NULL)
 		return;
@@ -218,15 +217,15 @@ add_term(List **terms, List **signs, Query *query, EmitContext *emit, const Leaf
 List *
 pgt_term_queries(Query *query, EmitContext *emit, List **signs)
 {
-	List	   *leaves = pgt_tree_leaves(query);
-	LeafState  *states = palloc0(sizeof(LeafState) * (list_length(leaves) + 1));
-	int		   *changed = palloc(sizeof(int) * (list_length(leaves) + 1));
-	int			nchanged = 0;
-	List	   *terms = NIL;
-	ListCell   *lc;
+	List *leaves = pgt_tree_leaves(query);
+	LeafState *states = palloc0(sizeof(LeafState) * (list_length(leaves) + 1));
+	int *changed = palloc(sizeof(int) * (list_length(leaves) + 1));
+	int nchanged = 0;
+	List *terms = NIL;
+	ListCell *lc;
 
 	*signs = NIL;
-	foreach(lc, leaves)
+	foreach (lc, leaves)
 	{
 		RangeTblEntry *rte = lfirst(lc);
 
@@ -237,11 +236,11 @@ pgt_term_queries(Query *query, EmitContext *emit, List **signs)
 	{
 		for (int subset = 1; subset < (1 << nchanged); subset++)
 		{
-			int			sign = -1;
+			int sign = -1;
 
 			for (int i = 0; i < nchanged; i++)
 			{
-				bool		member = (subset & (1 << i)) != 0;
+				bool member = (subset & (1 << i)) != 0;
 
 				states[changed[i]] = member ? LEAF_DELTA : LEAF_NEW;
 				sign = member ? -sign : sign;

@@ -39,8 +39,8 @@ pgt_tree_leaf(const RangeTblEntry *rte)
 List *
 pgt_tree_rtindexes(const Node *node)
 {
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
 	if (node == NULL)
 		return NIL;
@@ -49,7 +49,7 @@ pgt_tree_rtindexes(const Node *node)
 		case T_RangeTblRef:
 			return list_make1_int(((const RangeTblRef *) node)->rtindex);
 		case T_FromExpr:
-			foreach(lc, ((const FromExpr *) node)->fromlist)
+			foreach (lc, ((const FromExpr *) node)->fromlist)
 				result = list_concat(result, pgt_tree_rtindexes(lfirst(lc)));
 			return result;
 		case T_JoinExpr:
@@ -67,10 +67,10 @@ pgt_tree_rtindexes(const Node *node)
 Bitmapset *
 pgt_tree_rtindex_set(const Node *node)
 {
-	Bitmapset  *set = NULL;
-	ListCell   *lc;
+	Bitmapset *set = NULL;
+	ListCell *lc;
 
-	foreach(lc, pgt_tree_rtindexes(node))
+	foreach (lc, pgt_tree_rtindexes(node))
 		set = bms_add_member(set, lfirst_int(lc));
 	return set;
 }
@@ -84,16 +84,16 @@ pgt_tree_arm_rtindexes(const Query *query)
 static List *
 used_rtindexes(const Query *query)
 {
-	return query->setOperations != NULL ? pgt_tree_arm_rtindexes(query) :
-		pgt_tree_rtindexes((const Node *) query->jointree);
+	return query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
+										: pgt_tree_rtindexes((const Node *) query->jointree);
 }
 
 static void
 collect_leaves(Query *query, List **leaves)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, used_rtindexes(query))
+	foreach (lc, used_rtindexes(query))
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
@@ -107,7 +107,7 @@ collect_leaves(Query *query, List **leaves)
 List *
 pgt_tree_leaves(Query *query)
 {
-	List	   *leaves = NIL;
+	List *leaves = NIL;
 
 	collect_leaves(query, &leaves);
 	return leaves;
@@ -117,10 +117,10 @@ pgt_tree_leaves(Query *query)
 void
 pgt_tree_number_leaves(Query *query)
 {
-	int			number = 0;
-	ListCell   *lc;
+	int number = 0;
+	ListCell *lc;
 
-	foreach(lc, pgt_tree_leaves(query))
+	foreach (lc, pgt_tree_leaves(query))
 		((RangeTblEntry *) lfirst(lc))->enrtuples = ++number;
 }
 
@@ -133,10 +133,10 @@ pgt_tree_is_union_all(const Query *query)
 List *
 pgt_tree_outputs(Query *query)
 {
-	List	   *outputs = NIL;
-	ListCell   *lc;
+	List *outputs = NIL;
+	ListCell *lc;
 
-	foreach(lc, query->targetList)
+	foreach (lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
@@ -158,8 +158,8 @@ pgt_tree_drop_junk(Query *query)
 static Expr *
 coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation)
 {
-	Node	   *node = coerce_to_target_type(NULL, (Node *) expr, exprType((Node *) expr), type,
-											 typmod, COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
+	Node *node = coerce_to_target_type(NULL, (Node *) expr, exprType((Node *) expr), type, typmod,
+									   COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
 
 	if (node == NULL)
 		elog(ERROR, "could not coerce a column of a UNION");
@@ -179,24 +179,24 @@ coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation)
 Query *
 pgt_tree_wrap(Query *subquery)
 {
-	Query	   *query = makeNode(Query);
+	Query *query = makeNode(Query);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	RangeTblRef *ref = makeNode(RangeTblRef);
-	List	   *names = NIL;
-	ListCell   *lc;
+	List *names = NIL;
+	ListCell *lc;
 
 	query->commandType = CMD_SELECT;
 	query->querySource = QSRC_ORIGINAL;
 	query->canSetTag = true;
-	foreach(lc, subquery->targetList)
+	foreach (lc, subquery->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		Var		   *var = makeVarFromTargetEntry(1, tle);
+		Var *var = makeVarFromTargetEntry(1, tle);
 
 		names = lappend(names, makeString(pstrdup(tle->resname)));
-		query->targetList = lappend(query->targetList,
-									makeTargetEntry((Expr *) var, tle->resno,
-													pstrdup(tle->resname), false));
+		query->targetList = lappend(
+			query->targetList,
+			makeTargetEntry((Expr *) var, tle->resno, pstrdup(tle->resname), false));
 	}
 	rte->rtekind = RTE_SUBQUERY;
 	rte->subquery = subquery;
@@ -213,23 +213,23 @@ List *
 pgt_tree_union_arms(Query *query)
 {
 	SetOperationStmt *top = castNode(SetOperationStmt, query->setOperations);
-	List	   *arms = NIL;
-	ListCell   *lc;
+	List *arms = NIL;
+	ListCell *lc;
 
-	foreach(lc, pgt_tree_arm_rtindexes(query))
+	foreach (lc, pgt_tree_arm_rtindexes(query))
 	{
-		Query	   *arm = copyObject(rt_fetch(lfirst_int(lc), query->rtable)->subquery);
-		List	   *outputs = pgt_tree_outputs(query);
-		int			column = 0;
-		ListCell   *lt;
+		Query *arm = copyObject(rt_fetch(lfirst_int(lc), query->rtable)->subquery);
+		List *outputs = pgt_tree_outputs(query);
+		int column = 0;
+		ListCell *lt;
 
 		pgt_tree_drop_junk(arm);
 		if (arm->setOperations != NULL)
 			arm = pgt_tree_wrap(arm);
-		foreach(lt, arm->targetList)
+		foreach (lt, arm->targetList)
 		{
 			TargetEntry *tle = lfirst_node(TargetEntry, lt);
-			Oid			type = list_nth_oid(top->colTypes, column);
+			Oid type = list_nth_oid(top->colTypes, column);
 
 			tle->expr = coerce_column(tle->expr, type, list_nth_int(top->colTypmods, column),
 									  list_nth_oid(top->colCollations, column));
@@ -255,7 +255,7 @@ null_vars_mutator(Node *node, void *context)
 		return NULL;
 	if (IsA(node, Var))
 	{
-		Var		   *var = (Var *) node;
+		Var *var = (Var *) node;
 
 		if (var->varlevelsup == 0 && bms_is_member(var->varno, ctx->rtindexes))
 			return (Node *) makeNullConst(var->vartype, var->vartypmod, var->varcollid);
@@ -276,9 +276,9 @@ pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes)
 ChangeShape *
 pgt_tree_find_shape(EmitContext *context, Oid relid)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, context->shapes)
+	foreach (lc, context->shapes)
 	{
 		ChangeShape *shape = lfirst(lc);
 
@@ -306,7 +306,7 @@ pgt_tree_name_input(RangeTblEntry *rte, const char *name, List *colnames)
 
 typedef struct RemapContext
 {
-	int			rtindex;
+	int rtindex;
 	const ChangeShape *shape;
 } RemapContext;
 
@@ -320,7 +320,7 @@ remap_walker(Node *node, void *context)
 		return false;
 	if (IsA(node, Var))
 	{
-		Var		   *var = (Var *) node;
+		Var *var = (Var *) node;
 
 		if (var->varlevelsup != 0 || var->varno != ctx->rtindex)
 			return false;
@@ -330,8 +330,7 @@ remap_walker(Node *node, void *context)
 				var->varattno = var->varattnosyn = i + 2;
 				return false;
 			}
-		elog(ERROR, "column %d of relation %u is not captured", var->varattno,
-			 ctx->shape->relid);
+		elog(ERROR, "column %d of relation %u is not captured", var->varattno, ctx->shape->relid);
 	}
 	return expression_tree_walker(node, remap_walker, context);
 }
@@ -343,8 +342,8 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
 	ChangeShape *shape;
 	RemapContext remap;
-	List	   *names = list_make1(makeString(PGT_WEIGHT_COLUMN));
-	char	   *name;
+	List *names = list_make1(makeString(PGT_WEIGHT_COLUMN));
+	char *name;
 
 	if (state == LEAF_NEW)
 		return;
@@ -376,13 +375,13 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 static void
 append_columns(Query *query, Node *node, List **vars, List **names, List **numbers)
 {
-	int			rtindex = IsA(node, JoinExpr) ? ((JoinExpr *) node)->rtindex :
-		castNode(RangeTblRef, node)->rtindex;
+	int rtindex = IsA(node, JoinExpr) ? ((JoinExpr *) node)->rtindex
+									  : castNode(RangeTblRef, node)->rtindex;
 	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
-	int			attno = 0;
-	ListCell   *lc;
+	int attno = 0;
+	ListCell *lc;
 
-	foreach(lc, rte->eref->colnames)
+	foreach (lc, rte->eref->colnames)
 	{
 		attno++;
 		if (rte->rtekind == RTE_RELATION && get_rte_attribute_is_dropped(rte, attno))
@@ -398,7 +397,7 @@ append_columns(Query *query, Node *node, List **vars, List **names, List **numbe
 void
 pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
 {
-	List	   *names = NIL;
+	List *names = NIL;
 
 	rte->joinmergedcols = 0;
 	rte->joinaliasvars = rte->joinleftcols = rte->joinrightcols = NIL;
@@ -413,7 +412,7 @@ pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
 Node *
 pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals)
 {
-	JoinExpr   *join = makeNode(JoinExpr);
+	JoinExpr *join = makeNode(JoinExpr);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	RangeTblRef *right = makeNode(RangeTblRef);
 
@@ -435,31 +434,31 @@ pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals)
 static bool
 join_tree_has_outer(const Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (node == NULL || IsA(node, RangeTblRef))
 		return false;
 	if (IsA(node, FromExpr))
 	{
-		foreach(lc, ((const FromExpr *) node)->fromlist)
+		foreach (lc, ((const FromExpr *) node)->fromlist)
 			if (join_tree_has_outer(lfirst(lc)))
 				return true;
 		return false;
 	}
 	return ((const JoinExpr *) node)->jointype != JOIN_INNER ||
-		join_tree_has_outer(((const JoinExpr *) node)->larg) ||
-		join_tree_has_outer(((const JoinExpr *) node)->rarg);
+		   join_tree_has_outer(((const JoinExpr *) node)->larg) ||
+		   join_tree_has_outer(((const JoinExpr *) node)->rarg);
 }
 
 /* Here or in a subquery. */
 bool
 pgt_tree_has_outer_join(const Query *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (query->setOperations == NULL && join_tree_has_outer((const Node *) query->jointree))
 		return true;
-	foreach(lc, used_rtindexes(query))
+	foreach (lc, used_rtindexes(query))
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
@@ -473,21 +472,21 @@ pgt_tree_has_outer_join(const Query *query)
 void
 pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (IsA(node, RangeTblRef))
 		*rtindexes = lappend_int(*rtindexes, ((RangeTblRef *) node)->rtindex);
 	else if (IsA(node, FromExpr))
 	{
-		FromExpr   *from = (FromExpr *) node;
+		FromExpr *from = (FromExpr *) node;
 
-		foreach(lc, from->fromlist)
+		foreach (lc, from->fromlist)
 			pgt_tree_flatten_inner(lfirst(lc), rtindexes, quals);
 		*quals = list_concat(*quals, make_ands_implicit((Expr *) from->quals));
 	}
 	else
 	{
-		JoinExpr   *join = castNode(JoinExpr, node);
+		JoinExpr *join = castNode(JoinExpr, node);
 
 		Assert(join->jointype == JOIN_INNER);
 		pgt_tree_flatten_inner(join->larg, rtindexes, quals);
@@ -500,9 +499,9 @@ pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 Query *
 pgt_tree_select(Query *source, List *target_list)
 {
-	Query	   *query = makeNode(Query);
-	int			number = 0;
-	ListCell   *lc;
+	Query *query = makeNode(Query);
+	int number = 0;
+	ListCell *lc;
 
 	query->commandType = CMD_SELECT;
 	query->querySource = QSRC_ORIGINAL;
@@ -510,7 +509,7 @@ pgt_tree_select(Query *source, List *target_list)
 	query->rtable = source->rtable;
 	query->jointree = source->jointree;
 	query->targetList = target_list;
-	foreach(lc, target_list)
+	foreach (lc, target_list)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
@@ -526,16 +525,16 @@ pgt_tree_select(Query *source, List *target_list)
 static void
 collect_joins(Node *node, Bitmapset **joins)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (IsA(node, FromExpr))
 	{
-		foreach(lc, ((FromExpr *) node)->fromlist)
+		foreach (lc, ((FromExpr *) node)->fromlist)
 			collect_joins(lfirst(lc), joins);
 	}
 	else if (IsA(node, JoinExpr))
 	{
-		JoinExpr   *join = (JoinExpr *) node;
+		JoinExpr *join = (JoinExpr *) node;
 
 		*joins = bms_add_member(*joins, join->rtindex);
 		collect_joins(join->larg, joins);
@@ -547,12 +546,12 @@ collect_joins(Node *node, Bitmapset **joins)
 static void
 drop_dead_joins(Query *query)
 {
-	Bitmapset  *joins = NULL;
-	int			rtindex = 0;
-	ListCell   *lc;
+	Bitmapset *joins = NULL;
+	int rtindex = 0;
+	ListCell *lc;
 
 	collect_joins((Node *) query->jointree, &joins);
-	foreach(lc, query->rtable)
+	foreach (lc, query->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
@@ -572,7 +571,7 @@ drop_dead_joins(Query *query)
 char *
 pgt_tree_deparse(Query *query)
 {
-	Query	   *copy = copyObject(query);
+	Query *copy = copyObject(query);
 
 	drop_dead_joins(copy);
 	return pg_get_querydef(copy, false);
@@ -602,10 +601,10 @@ char *
 pgt_tree_ctes(EmitContext *context)
 {
 	StringInfoData sql;
-	ListCell   *lc;
+	ListCell *lc;
 
 	initStringInfo(&sql);
-	foreach(lc, context->shapes)
+	foreach (lc, context->shapes)
 	{
 		ChangeShape *shape = lfirst(lc);
 
