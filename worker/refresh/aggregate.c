@@ -1,7 +1,6 @@
 /*
  * aggregate.c: technique AGGREGATE: input rows with weights are folded into
- * stored aggregate states, with PostgreSQL's own functions for moving windows
- * (pg_aggregate.aggmtransfn, aggminvtransfn, aggmfinalfn).
+ * stored aggregate states (aggregate_state.c).
  *
  * A state table has a row per group: keys, pgt_epoch, pgt_n (rows in the
  * group), and per aggregate its state (own type, or bytea through the
@@ -16,55 +15,15 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/tableam.h"
-#include "catalog/pg_aggregate.h"
-#include "catalog/pg_type.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
-#include "parser/parse_agg.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/expandeddatum.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "pgt_compat.h"
 
+#include "aggregate_state.h"
 #include "refresh_internal.h"
-
-/* One aggregate call, with all that is needed to run it. */
-typedef struct AggregateCall
-{
-	const PgtAggregate *aggregate;
-	FmgrInfo transition;
-	FmgrInfo inverse;
-	FmgrInfo final;
-	FmgrInfo serialize;
-	FmgrInfo deserialize;
-	bool has_final;
-	bool is_internal; /* stored through serialize */
-	int nfinal_args;
-	Oid state_type;
-	int16 state_len;
-	bool state_byval;
-	Datum initial;
-	bool initial_isnull;
-	int16 result_len;
-	bool result_byval;
-} AggregateCall;
-
-typedef struct AggregateState
-{
-	Datum value;
-	bool isnull;
-	int64 count; /* transitions in it */
-} AggregateState;
 
 typedef struct StatedGroup
 {
@@ -80,233 +39,12 @@ typedef struct Folding
 	const PgtStage *stage;
 	int64 epoch;
 	AggregateCall *calls;
-	WindowAggState *window; /* what aggregate functions take for their node */
-	MemoryContext state_context;
-	MemoryContext call_context; /* reset per row */
+	AggregateRun run;
 	KeyMap *groups;
 	Apply *apply;  /* the stage's rows */
 	Apply *state;  /* the state table */
 	bool is_empty; /* the state table was emptied */
 } Folding;
-
-/* ---- Preparing ---- */
-
-static Datum
-initial_value(Oid aggfnoid, HeapTuple tuple, Oid type, bool *isnull)
-{
-	Datum initval = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_aggminitval, isnull);
-	Oid input;
-	Oid ioparam;
-	char *string;
-
-	if (*isnull)
-		return (Datum) 0;
-	getTypeInputInfo(type, &input, &ioparam);
-	string = TextDatumGetCString(initval);
-	return OidInputFunctionCall(input, string, ioparam, -1);
-}
-
-static void
-prepare_functions(AggregateCall *call, Form_pg_aggregate form)
-{
-	const PgtAggregate *aggregate = call->aggregate;
-	Oid *types = (Oid *) aggregate->argtypes;
-	Expr *transition;
-	Expr *inverse;
-	Expr *expression;
-
-	build_aggregate_transfn_expr(types, aggregate->nargs, 0, false, call->state_type,
-								 aggregate->collation, form->aggmtransfn, form->aggminvtransfn,
-								 &transition, &inverse);
-	fmgr_info(form->aggmtransfn, &call->transition);
-	fmgr_info_set_expr((Node *) transition, &call->transition);
-	fmgr_info(form->aggminvtransfn, &call->inverse);
-	fmgr_info_set_expr((Node *) inverse, &call->inverse);
-	if (OidIsValid(form->aggmfinalfn))
-	{
-		call->has_final = true;
-		call->nfinal_args = form->aggmfinalextra ? aggregate->nargs + 1 : 1;
-		build_aggregate_finalfn_expr(types, call->nfinal_args, call->state_type,
-									 aggregate->result_type, aggregate->collation,
-									 form->aggmfinalfn, &expression);
-		fmgr_info(form->aggmfinalfn, &call->final);
-		fmgr_info_set_expr((Node *) expression, &call->final);
-	}
-	if (call->is_internal)
-	{
-		build_aggregate_serialfn_expr(form->aggserialfn, &expression);
-		fmgr_info(form->aggserialfn, &call->serialize);
-		fmgr_info_set_expr((Node *) expression, &call->serialize);
-		build_aggregate_deserialfn_expr(form->aggdeserialfn, &expression);
-		fmgr_info(form->aggdeserialfn, &call->deserialize);
-		fmgr_info_set_expr((Node *) expression, &call->deserialize);
-	}
-}
-
-static void
-prepare_call(AggregateCall *call, const PgtAggregate *aggregate)
-{
-	HeapTuple tuple;
-	Form_pg_aggregate form;
-
-	if (!pgt_compat_may_execute(aggregate->aggfnoid, GetUserId()))
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_AGGREGATE, get_func_name(aggregate->aggfnoid));
-	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate->aggfnoid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for aggregate %u", aggregate->aggfnoid);
-	form = (Form_pg_aggregate) GETSTRUCT(tuple);
-	call->aggregate = aggregate;
-	call->state_type = resolve_aggregate_transtype(aggregate->aggfnoid, form->aggmtranstype,
-												   (Oid *) aggregate->argtypes, aggregate->nargs);
-	call->is_internal = call->state_type == INTERNALOID;
-	get_typlenbyval(call->state_type, &call->state_len, &call->state_byval);
-	get_typlenbyval(aggregate->result_type, &call->result_len, &call->result_byval);
-	prepare_functions(call, form);
-	call->initial = initial_value(aggregate->aggfnoid, tuple, call->state_type,
-								  &call->initial_isnull);
-	ReleaseSysCache(tuple);
-}
-
-/* ---- Transitions ---- */
-
-static void
-start_state(Folding *folding, const AggregateCall *call, AggregateState *state)
-{
-	MemoryContext old = MemoryContextSwitchTo(folding->state_context);
-
-	state->count = 0;
-	state->isnull = call->initial_isnull;
-	state->value = call->initial_isnull
-					   ? (Datum) 0
-					   : datumCopy(call->initial, call->state_byval, call->state_len);
-	MemoryContextSwitchTo(old);
-}
-
-/* Takes over what a function returned, copied if it must outlive the call. */
-static void
-set_state(Folding *folding, const AggregateCall *call, AggregateState *state, Datum value,
-		  bool isnull)
-{
-	if (!call->state_byval && DatumGetPointer(value) != DatumGetPointer(state->value))
-	{
-		Datum before = state->value;
-		bool before_isnull = state->isnull;
-
-		/* An expanded object that the function made in our context is ours already. */
-		if (!isnull &&
-			!(DatumIsReadWriteExpandedObject(value, false, call->state_len) &&
-			  MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) == folding->state_context))
-		{
-			MemoryContext old = MemoryContextSwitchTo(folding->state_context);
-
-			value = datumCopy(value, call->state_byval, call->state_len);
-			MemoryContextSwitchTo(old);
-		}
-		if (before_isnull)
-			;
-		else if (DatumIsReadWriteExpandedObject(before, false, call->state_len))
-			DeleteExpandedObject(before);
-		else
-			pfree(DatumGetPointer(before));
-	}
-	state->value = value;
-	state->isnull = isnull;
-}
-
-static Datum
-call_function(Folding *folding, const AggregateCall *call, FmgrInfo *function,
-			  const AggregateState *state, const Datum *args, const bool *isnull, int nargs,
-			  bool *result_isnull)
-{
-	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
-	MemoryContext old = MemoryContextSwitchTo(folding->call_context);
-	Datum result;
-
-	InitFunctionCallInfoData(*fcinfo, function, nargs + 1, call->aggregate->collation,
-							 (Node *) folding->window, NULL);
-	fcinfo->args[0].value = state->value;
-	fcinfo->args[0].isnull = state->isnull;
-	for (int i = 0; i < nargs; i++)
-	{
-		fcinfo->args[i + 1].value = args[i];
-		fcinfo->args[i + 1].isnull = isnull[i];
-	}
-	folding->window->curaggcontext = folding->state_context;
-	result = FunctionCallInvoke(fcinfo);
-	folding->window->curaggcontext = NULL;
-	*result_isnull = fcinfo->isnull;
-	MemoryContextSwitchTo(old);
-	return result;
-}
-
-static bool
-has_null(const bool *isnull, int nargs)
-{
-	for (int i = 0; i < nargs; i++)
-		if (isnull[i])
-			return true;
-	return false;
-}
-
-/* As advance_windowaggregate(). */
-static void
-add_row(Folding *folding, AggregateCall *call, AggregateState *state, const Datum *args,
-		const bool *isnull)
-{
-	int nargs = call->aggregate->nargs;
-	Datum value;
-	bool value_isnull;
-
-	if (call->transition.fn_strict)
-	{
-		if (has_null(isnull, nargs))
-			return;
-		if (state->count == 0 && state->isnull)
-		{
-			/* The first value is the state, as nodeWindowAgg.c has it. */
-			MemoryContext old = MemoryContextSwitchTo(folding->state_context);
-
-			state->value = datumCopy(args[0], call->state_byval, call->state_len);
-			state->isnull = false;
-			state->count = 1;
-			MemoryContextSwitchTo(old);
-			return;
-		}
-	}
-	value = call_function(folding, call, &call->transition, state, args, isnull, nargs,
-						  &value_isnull);
-	if (value_isnull)
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("moving-aggregate transition function must not return null")));
-	state->count++;
-	set_state(folding, call, state, value, false);
-}
-
-/* As advance_windowaggregate_base(). False: this group has to be folded anew. */
-static bool
-remove_row(Folding *folding, AggregateCall *call, AggregateState *state, const Datum *args,
-		   const bool *isnull)
-{
-	int nargs = call->aggregate->nargs;
-	Datum value;
-	bool value_isnull;
-
-	if (call->inverse.fn_strict && has_null(isnull, nargs))
-		return true;
-	if (state->count <= 0 || state->isnull)
-		return false;
-	if (state->count == 1)
-	{
-		start_state(folding, call, state);
-		return true;
-	}
-	value = call_function(folding, call, &call->inverse, state, args, isnull, nargs, &value_isnull);
-	if (value_isnull)
-		return false;
-	state->count--;
-	set_state(folding, call, state, value, false);
-	return true;
-}
 
 /* Folds one input row, weight times; the row is (weight, keys, inputs). */
 static void
@@ -330,15 +68,15 @@ fold_row(Folding *folding, StatedGroup *group, TupleTableSlot *slot, int64 weigh
 				continue;
 		}
 		for (int64 j = 0; j < weight; j++)
-			add_row(folding, call, &group->states[i], args, isnull);
+			pgt_aggregate_add(&folding->run, call, &group->states[i], args, isnull);
 		for (int64 j = weight; j < 0; j++)
-			if (!remove_row(folding, call, &group->states[i], args, isnull))
+			if (!pgt_aggregate_remove(&folding->run, call, &group->states[i], args, isnull))
 			{
 				group->rebuild = true;
 				break;
 			}
 	}
-	MemoryContextReset(folding->call_context);
+	MemoryContextReset(folding->run.call_context);
 }
 
 /* ---- Stored states ---- */
@@ -348,36 +86,7 @@ start_group(Folding *folding, StatedGroup *group)
 {
 	group->n = 0;
 	for (int i = 0; i < folding->stage->naggregates; i++)
-		start_state(folding, &folding->calls[i], &group->states[i]);
-}
-
-static void
-load_state(Folding *folding, AggregateCall *call, AggregateState *state, Datum value, bool isnull)
-{
-	MemoryContext old = MemoryContextSwitchTo(folding->state_context);
-
-	state->isnull = isnull;
-	state->value = (Datum) 0;
-	if (!isnull && call->is_internal)
-	{
-		LOCAL_FCINFO(fcinfo, 2);
-
-		InitFunctionCallInfoData(*fcinfo, &call->deserialize, 2, InvalidOid,
-								 (Node *) folding->window, NULL);
-		fcinfo->args[0].value = value;
-		fcinfo->args[0].isnull = false;
-		fcinfo->args[1].value = (Datum) 0;
-		fcinfo->args[1].isnull = false;
-		folding->window->curaggcontext = folding->state_context;
-		state->value = FunctionCallInvoke(fcinfo);
-		folding->window->curaggcontext = NULL;
-		state->isnull = fcinfo->isnull;
-	}
-	else if (!isnull && call->state_len == -1)
-		state->value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
-	else if (!isnull)
-		state->value = datumCopy(value, call->state_byval, call->state_len);
-	MemoryContextSwitchTo(old);
+		pgt_aggregate_start(&folding->run, &folding->calls[i], &group->states[i]);
 }
 
 /* Is a group without a stored state surely empty, so that nothing has to be read? */
@@ -404,8 +113,8 @@ load_group(Folding *folding, StatedGroup *group, Datum *values, bool *isnull)
 			group->n = DatumGetInt64(row->tts_values[column++]);
 			for (int i = 0; i < folding->stage->naggregates; i++, column += 2)
 			{
-				load_state(folding, &folding->calls[i], &group->states[i], row->tts_values[column],
-						   row->tts_isnull[column]);
+				pgt_aggregate_load(&folding->run, &folding->calls[i], &group->states[i],
+								   row->tts_values[column], row->tts_isnull[column]);
 				group->states[i].count = DatumGetInt64(row->tts_values[column + 1]);
 			}
 			return;
@@ -426,23 +135,13 @@ get_group(Folding *folding, TupleTableSlot *slot)
 	if (!found)
 	{
 		StatedGroup *group = MemoryContextAllocZero(
-			folding->state_context,
+			folding->run.state_context,
 			offsetof(StatedGroup, states) + sizeof(AggregateState) * folding->stage->naggregates);
 
 		entry->payload = group;
 		load_group(folding, group, entry->values, entry->isnull);
 	}
 	return entry->payload;
-}
-
-static void
-serialize_state(Folding *folding, AggregateCall *call, const AggregateState *state, Datum *value,
-				bool *isnull)
-{
-	*value = state->value;
-	*isnull = state->isnull;
-	if (!state->isnull && call->is_internal)
-		*value = call_function(folding, call, &call->serialize, state, NULL, NULL, 0, isnull);
 }
 
 /* The group's row in the state table. */
@@ -472,8 +171,8 @@ store_group(Folding *folding, KeyEntry *entry)
 	row->tts_values[column++] = Int64GetDatum(group->n);
 	for (int i = 0; i < folding->stage->naggregates; i++, column += 2)
 	{
-		serialize_state(folding, &folding->calls[i], &group->states[i], &row->tts_values[column],
-						&row->tts_isnull[column]);
+		pgt_aggregate_serialize(&folding->run, &folding->calls[i], &group->states[i],
+								&row->tts_values[column], &row->tts_isnull[column]);
 		row->tts_values[column + 1] = Int64GetDatum(group->states[i].count);
 	}
 	ExecStoreVirtualTuple(row);
@@ -538,30 +237,6 @@ free_output(Output *output)
 	FreeExprContext(output->econtext, true);
 }
 
-static Datum
-final_value(Folding *folding, AggregateCall *call, const AggregateState *state, bool *isnull)
-{
-	static const Datum no_values[FUNC_MAX_ARGS] = {0};
-	static bool all_null[FUNC_MAX_ARGS] = {false};
-	AggregateState readonly = *state;
-
-	if (!call->has_final)
-	{
-		*isnull = state->isnull;
-		return state->value;
-	}
-	if (!all_null[0])
-		memset(all_null, true, sizeof(all_null));
-	if (call->final.fn_strict && (state->isnull || call->nfinal_args > 1))
-	{
-		*isnull = true;
-		return (Datum) 0;
-	}
-	readonly.value = MakeExpandedObjectReadOnly(state->value, state->isnull, call->state_len);
-	return call_function(folding, call, &call->final, &readonly, no_values, all_null,
-						 call->nfinal_args - 1, isnull);
-}
-
 /* The group's row of the stage; NULL if HAVING hides it. */
 static TupleTableSlot *
 output_row(Folding *folding, Output *output, KeyEntry *entry)
@@ -577,8 +252,8 @@ output_row(Folding *folding, Output *output, KeyEntry *entry)
 	memcpy(output->group->tts_values, entry->values, sizeof(Datum) * stage->nkeys);
 	memcpy(output->group->tts_isnull, entry->isnull, sizeof(bool) * stage->nkeys);
 	for (int i = 0; i < stage->naggregates; i++)
-		output->group->tts_values[stage->nkeys + i] = final_value(
-			folding, &folding->calls[i], &group->states[i],
+		output->group->tts_values[stage->nkeys + i] = pgt_aggregate_final(
+			&folding->run, &folding->calls[i], &group->states[i],
 			&output->group->tts_isnull[stage->nkeys + i]);
 	ExecStoreVirtualTuple(output->group);
 	output->econtext->ecxt_scantuple = output->group;
@@ -685,7 +360,7 @@ write_groups(Folding *folding)
 		store_group(folding, entry);
 		pgt_apply_replace_key(folding->apply, entry->values, entry->isnull,
 							  exists ? output_row(folding, &output, entry) : NULL);
-		MemoryContextReset(folding->call_context);
+		MemoryContextReset(folding->run.call_context);
 	}
 	free_output(&output);
 	return folding->apply->misfit == NULL;
@@ -698,14 +373,14 @@ begin_folding(Folding *folding, const PgtStage *stage, int64 epoch, Apply *apply
 	folding->stage = stage;
 	folding->epoch = epoch;
 	folding->apply = apply;
-	folding->state_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle states",
-												   ALLOCSET_DEFAULT_SIZES);
-	folding->call_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle call",
-												  ALLOCSET_DEFAULT_SIZES);
-	folding->window = makeNode(WindowAggState);
+	folding->run.state_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle states",
+													   ALLOCSET_DEFAULT_SIZES);
+	folding->run.call_context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle call",
+													  ALLOCSET_DEFAULT_SIZES);
+	folding->run.window = makeNode(WindowAggState);
 	folding->calls = palloc0(sizeof(AggregateCall) * Max(stage->naggregates, 1));
 	for (int i = 0; i < stage->naggregates; i++)
-		prepare_call(&folding->calls[i], &stage->aggregates[i]);
+		pgt_aggregate_prepare(&folding->calls[i], &stage->aggregates[i]);
 	folding->state = pgt_apply_begin(stage->state_relid, stage, true);
 }
 
@@ -713,8 +388,8 @@ static void
 end_folding(Folding *folding)
 {
 	pgt_apply_finish(folding->state);
-	MemoryContextDelete(folding->call_context);
-	MemoryContextDelete(folding->state_context);
+	MemoryContextDelete(folding->run.call_context);
+	MemoryContextDelete(folding->run.state_context);
 }
 
 /* Folds the input rows of a stage's delta into its states. False if they do not fit. */
@@ -749,8 +424,8 @@ take_group(Folding *folding, TupleTableSlot *slot, KeyEntry *entry)
 	group->n = DatumGetInt64(slot->tts_values[column++]);
 	for (int i = 0; i < folding->stage->naggregates; i++, column += 2)
 	{
-		load_state(folding, &folding->calls[i], &group->states[i], slot->tts_values[column],
-				   slot->tts_isnull[column]);
+		pgt_aggregate_load(&folding->run, &folding->calls[i], &group->states[i],
+						   slot->tts_values[column], slot->tts_isnull[column]);
 		group->states[i].count = DatumGetInt64(slot->tts_values[column + 1]);
 	}
 	group->stored = !folding->is_empty &&
@@ -807,8 +482,8 @@ pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, PgtDeltaRows *states
 			tuplestore_puttupleslot(result->rows, row);
 			result->nrows++;
 		}
-		MemoryContextReset(folding.call_context);
-		MemoryContextReset(folding.state_context);
+		MemoryContextReset(folding.run.call_context);
+		MemoryContextReset(folding.run.state_context);
 	}
 	free_output(&output);
 	end_folding(&folding);
