@@ -392,19 +392,38 @@ end_folding(Folding *folding)
 	MemoryContextDelete(folding->run.state_context);
 }
 
-/* Folds the input rows of a stage's delta into its states. False if they do not fit. */
+static uint64
+hash_group(TupleTableSlot *slot, void *arg)
+{
+	return pgt_keymap_hash(arg, slot->tts_values + 1, slot->tts_isnull + 1);
+}
+
+/*
+ * Folds the input rows of a stage's delta into its states. False if they do
+ * not fit. The rows are used up.
+ */
 bool
 pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *input,
 				  PgtDeltaRows *rows, Apply *apply)
 {
+	int nbatches = pgt_batches_count(rows);
 	Folding folding;
-	bool fits;
+	KeyMap *map;
+	PgtDeltaRows *batches;
+	bool fits = true;
 
 	begin_folding(&folding, stage, refresh->row.epoch, apply);
-	folding.groups = pgt_keymap_make(folding.state->info->nkeys, folding.state->info->keys);
-	fold(&folding, refresh, index, input, rows);
-	fits = write_groups(&folding);
-	pgt_keymap_free(folding.groups);
+	map = pgt_keymap_make(folding.state->info->nkeys, folding.state->info->keys);
+	batches = pgt_batches_split(rows, nbatches, hash_group, map);
+	pgt_keymap_free(map);
+	for (int i = 0; i < nbatches && fits; i++)
+	{
+		folding.groups = pgt_keymap_make(folding.state->info->nkeys, folding.state->info->keys);
+		fold(&folding, refresh, index, input, &batches[i]);
+		fits = write_groups(&folding);
+		pgt_keymap_free(folding.groups);
+		MemoryContextReset(folding.run.state_context);
+	}
 	end_folding(&folding);
 	return fits;
 }

@@ -79,6 +79,44 @@ copy_tuple(KeyMap *map, TupleTableSlot *slot)
 	return tuple;
 }
 
+/* ---- Batches ---- */
+
+/* What has to meet in a key map: rows of one key, or of one image. */
+typedef struct Meeting
+{
+	Apply *apply;
+	KeyMap *map; /* of keys; NULL: images */
+	int first;	 /* where the columns of the stored table begin */
+	bool is_key; /* the row has nothing but the key */
+} Meeting;
+
+static Meeting
+make_meeting(Apply *apply, int first, int nbatches)
+{
+	TargetInfo *info = apply->info;
+	Meeting meeting = {apply, NULL, first, false};
+
+	if (nbatches > 1 && info->identity == PGT_IDENTITY_KEY)
+		meeting.map = pgt_keymap_make(info->nkeys, info->keys);
+	return meeting;
+}
+
+static uint64
+hash_meeting(TupleTableSlot *slot, void *arg)
+{
+	Meeting *meeting = arg;
+	Datum values[INDEX_MAX_KEYS];
+	bool isnull[INDEX_MAX_KEYS];
+
+	if (meeting->map == NULL)
+		return pgt_image_hash(RelationGetDescr(meeting->apply->relation),
+							  slot->tts_values + meeting->first, slot->tts_isnull + meeting->first);
+	if (meeting->is_key)
+		return pgt_keymap_hash(meeting->map, slot->tts_values, slot->tts_isnull);
+	get_key(meeting->apply->info, slot, meeting->first, values, isnull);
+	return pgt_keymap_hash(meeting->map, values, isnull);
+}
+
 /* ---- Replacing ---- */
 
 static bool
@@ -210,15 +248,9 @@ replace_images(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 	return true;
 }
 
-/*
- * The stored rows of the keys become rows; keys without a row lose theirs.
- * keys may be NULL for a single row.
- */
-bool
-pgt_apply_replace(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
+static bool
+replace_batch(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 {
-	if (rows->desc != NULL)
-		pgt_apply_check_rows(apply, rows->desc, 0);
 	switch (apply->info->identity)
 	{
 		case PGT_IDENTITY_SINGLE:
@@ -228,6 +260,39 @@ pgt_apply_replace(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
 		default:
 			return replace_images(apply, keys, rows);
 	}
+}
+
+/*
+ * The stored rows of the keys become rows; keys without a row lose theirs.
+ * keys may be NULL for a single row. Both are used up.
+ */
+bool
+pgt_apply_replace(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows)
+{
+	int nbatches = Max(pgt_batches_count(keys), pgt_batches_count(rows));
+	Meeting meeting = make_meeting(apply, 0, nbatches);
+	PgtDeltaRows *row_batches;
+	PgtDeltaRows *key_batches = NULL;
+	bool fits = true;
+
+	if (rows->desc != NULL)
+		pgt_apply_check_rows(apply, rows->desc, 0);
+	row_batches = pgt_batches_split(rows, nbatches, hash_meeting, &meeting);
+	if (keys != NULL)
+	{
+		meeting.is_key = true;
+		key_batches = pgt_batches_split(keys, nbatches, hash_meeting, &meeting);
+	}
+	for (int i = 0; i < nbatches && fits; i++)
+	{
+		fits = replace_batch(apply, keys != NULL ? &key_batches[i] : NULL, &row_batches[i]);
+		pgt_batches_free(&row_batches[i]);
+		if (keys != NULL)
+			pgt_batches_free(&key_batches[i]);
+	}
+	if (meeting.map != NULL)
+		pgt_keymap_free(meeting.map);
+	return fits;
 }
 
 /* ---- Signed rows ---- */
@@ -348,9 +413,8 @@ apply_signed_keys(Apply *apply, KeyMap *images, TupleTableSlot *scratch)
 	return fits;
 }
 
-/* Adds signed rows (weight, columns) to what is stored. */
-bool
-pgt_apply_signed(Apply *apply, PgtDeltaRows *rows)
+static bool
+apply_signed_batch(Apply *apply, PgtDeltaRows *rows)
 {
 	TupleTableSlot *scratch;
 	KeyMap *images;
@@ -358,7 +422,6 @@ pgt_apply_signed(Apply *apply, PgtDeltaRows *rows)
 
 	if (rows->nrows == 0)
 		return true;
-	pgt_apply_check_rows(apply, rows->desc, 1);
 	images = consolidate(apply, rows);
 	scratch = MakeSingleTupleTableSlot(RelationGetDescr(apply->relation), &TTSOpsMinimalTuple);
 	if (apply->info->identity == PGT_IDENTITY_ROW)
@@ -367,5 +430,27 @@ pgt_apply_signed(Apply *apply, PgtDeltaRows *rows)
 		fits = apply_signed_keys(apply, images, scratch);
 	ExecDropSingleTupleTableSlot(scratch);
 	pgt_keymap_free(images);
+	return fits;
+}
+
+/* Adds signed rows (weight, columns) to what is stored. They are used up. */
+bool
+pgt_apply_signed(Apply *apply, PgtDeltaRows *rows)
+{
+	int nbatches = pgt_batches_count(rows);
+	Meeting meeting = make_meeting(apply, 1, nbatches);
+	PgtDeltaRows *batches;
+	bool fits = true;
+
+	if (rows->nrows > 0)
+		pgt_apply_check_rows(apply, rows->desc, 1);
+	batches = pgt_batches_split(rows, nbatches, hash_meeting, &meeting);
+	for (int i = 0; i < nbatches && fits; i++)
+	{
+		fits = apply_signed_batch(apply, &batches[i]);
+		pgt_batches_free(&batches[i]);
+	}
+	if (meeting.map != NULL)
+		pgt_keymap_free(meeting.map);
 	return fits;
 }

@@ -8,8 +8,8 @@
  *
  * Most change sets have nothing to cancel. So the first look only counts
  * 64-bit hashes; a set in which none occurs twice stays as it is. Otherwise the
- * rows of the hashes that do occur twice are compared by their images, in
- * batches that fit into memory.
+ * rows of the hashes that do occur twice are compared by their images. Large
+ * sets are split by hash into batches that fit into memory.
  */
 #include "postgres.h"
 
@@ -21,8 +21,6 @@
 #include "pgt_image.h"
 
 #include "refresh_internal.h"
-
-#define BATCH_ROWS 200000
 
 typedef struct HashCount
 {
@@ -54,27 +52,32 @@ image_desc(const PgtChangeSet *changes)
 }
 
 static bool
-next_row(PgtChangeSet *changes, TupleTableSlot *slot)
+next_row(PgtDeltaRows *rows, TupleTableSlot *slot)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (!tuplestore_gettupleslot(changes->rows, true, false, slot))
+	if (!tuplestore_gettupleslot(rows->rows, true, false, slot))
 		return false;
 	slot_getallattrs(slot);
 	return true;
 }
 
+static uint64
+hash_change(TupleTableSlot *slot, void *arg)
+{
+	return pgt_image_hash((TupleDesc) arg, slot->tts_values + 1, slot->tts_isnull + 1);
+}
+
 /* Counts the hashes; true if one occurs twice. */
 static bool
-count_hashes(PgtChangeSet *changes, TupleDesc desc, TupleTableSlot *slot, hashcount_hash *counts)
+count_hashes(PgtDeltaRows *rows, TupleDesc desc, TupleTableSlot *slot, hashcount_hash *counts)
 {
 	bool any = false;
 
-	tuplestore_rescan(changes->rows);
-	while (next_row(changes, slot))
+	tuplestore_rescan(rows->rows);
+	while (next_row(rows, slot))
 	{
-		uint64 hash = pgt_image_hash(desc, slot->tts_values + 1, slot->tts_isnull + 1);
 		bool found;
-		HashCount *count = hashcount_insert(counts, hash, &found);
+		HashCount *count = hashcount_insert(counts, hash_change(slot, desc), &found);
 
 		count->twice = found;
 		any = any || found;
@@ -82,25 +85,22 @@ count_hashes(PgtChangeSet *changes, TupleDesc desc, TupleTableSlot *slot, hashco
 	return any;
 }
 
-/* Adds up the rows of one batch of hashes that occur twice. */
+/* Adds up the rows of the hashes that occur twice; the others are copied. */
 static void
-add_up(PgtChangeSet *changes, TupleDesc desc, TupleTableSlot *slot, hashcount_hash *counts,
-	   int batch, int nbatches, PgtChangeSet *result)
+add_up(PgtDeltaRows *rows, TupleDesc desc, TupleTableSlot *slot, hashcount_hash *counts,
+	   PgtChangeSet *result)
 {
 	KeyMap *map = pgt_keymap_make_images(desc);
-	Datum *values = palloc(sizeof(Datum) * changes->desc->natts);
-	bool *isnull = palloc0(sizeof(bool) * changes->desc->natts);
+	Datum *values = palloc(sizeof(Datum) * rows->desc->natts);
+	bool *isnull = palloc0(sizeof(bool) * rows->desc->natts);
 
-	tuplestore_rescan(changes->rows);
-	while (next_row(changes, slot))
+	tuplestore_rescan(rows->rows);
+	while (next_row(rows, slot))
 	{
-		uint64 hash = pgt_image_hash(desc, slot->tts_values + 1, slot->tts_isnull + 1);
 		KeyEntry *entry;
 		bool found;
 
-		if (hash % nbatches != batch)
-			continue;
-		if (!hashcount_lookup(counts, hash)->twice)
+		if (!hashcount_lookup(counts, hash_change(slot, desc))->twice)
 		{
 			tuplestore_puttupleslot(result->rows, slot);
 			result->nrows++;
@@ -114,46 +114,64 @@ add_up(PgtChangeSet *changes, TupleDesc desc, TupleTableSlot *slot, hashcount_ha
 		if (entry->count == 0)
 			continue;
 		values[0] = Int32GetDatum((int32) entry->count);
-		memcpy(values + 1, entry->values, sizeof(Datum) * changes->ncolumns);
-		memcpy(isnull + 1, entry->isnull, sizeof(bool) * changes->ncolumns);
+		memcpy(values + 1, entry->values, sizeof(Datum) * desc->natts);
+		memcpy(isnull + 1, entry->isnull, sizeof(bool) * desc->natts);
 		tuplestore_putvalues(result->rows, result->desc, values, isnull);
 		result->nrows++;
 	}
 	pgt_keymap_free(map);
 }
 
+/* Takes one batch into the result; false: it can stay as it is, if it is the only one. */
+static bool
+consolidate_batch(PgtDeltaRows *batch, bool only, TupleDesc desc, TupleTableSlot *slot,
+				  MemoryContext context, PgtChangeSet *result)
+{
+	hashcount_hash *counts = hashcount_create(context, (uint32) Min(batch->nrows, 1000000), NULL);
+	bool any = count_hashes(batch, desc, slot, counts);
+
+	if (any || !only)
+		add_up(batch, desc, slot, counts, result);
+	hashcount_destroy(counts);
+	return any || !only;
+}
+
 /* Images without columns are all equal: only the sum of the weights counts. */
 void
 pgt_consolidate(PgtChangeSet *changes)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle consolidation",
-												  ALLOCSET_DEFAULT_SIZES);
+	PgtDeltaRows rows = {changes->desc, changes->rows, changes->nrows};
+	MemoryContext context;
 	MemoryContext caller = CurrentMemoryContext;
 	TupleTableSlot *slot;
 	TupleDesc desc;
-	hashcount_hash *counts;
+	PgtChangeSet result = *changes;
+	PgtDeltaRows *batches;
+	int nbatches;
+	bool replaced = true;
 
 	if (changes->nrows < 2)
 		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle consolidation",
+									ALLOCSET_DEFAULT_SIZES);
+	nbatches = pgt_batches_count(&rows);
+	result.rows = tuplestore_begin_heap(true, false, work_mem);
+	result.nrows = 0;
 	slot = MakeSingleTupleTableSlot(changes->desc, &TTSOpsMinimalTuple);
 	MemoryContextSwitchTo(context);
 	desc = image_desc(changes);
-	counts = hashcount_create(context, (uint32) Min(changes->nrows, 1000000), NULL);
-	if (count_hashes(changes, desc, slot, counts))
+	batches = pgt_batches_split(&rows, nbatches, hash_change, desc);
+	for (int i = 0; i < nbatches; i++)
 	{
-		PgtChangeSet result = *changes;
-		int nbatches = 1 + (int) (changes->nrows / BATCH_ROWS);
-
-		MemoryContextSwitchTo(caller);
-		result.rows = tuplestore_begin_heap(true, false, work_mem);
-		MemoryContextSwitchTo(context);
-		result.nrows = 0;
-		for (int batch = 0; batch < nbatches; batch++)
-			add_up(changes, desc, slot, counts, batch, nbatches, &result);
-		tuplestore_end(changes->rows);
-		*changes = result;
+		replaced = consolidate_batch(&batches[i], nbatches == 1, desc, slot, context, &result);
+		if (replaced)
+			pgt_batches_free(&batches[i]);
 	}
 	MemoryContextSwitchTo(caller);
+	if (replaced)
+		*changes = result;
+	else
+		tuplestore_end(result.rows);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(context);
 }

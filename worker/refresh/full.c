@@ -9,11 +9,8 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "access/table.h"
 #include "access/tableam.h"
-#include "executor/nodeHash.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -24,9 +21,6 @@
 
 #include "refresh_internal.h"
 
-#define SAMPLE_ROWS 1000
-#define ENTRY_OVERHEAD 128 /* bytes of a key map's entry, besides the row */
-
 /* What is to be done: rows that go, rows that come. */
 typedef struct Difference
 {
@@ -36,37 +30,6 @@ typedef struct Difference
 	int64 ncome;
 	Tuplestorestate *come; /* of the table's shape */
 } Difference;
-
-/* In how many batches the rows are to be kept in memory. */
-static int
-count_batches(PgtDeltaRows *rows, TupleTableSlot *slot)
-{
-	double bytes = 0;
-	int sampled = 0;
-	double batches;
-
-	tuplestore_rescan(rows->rows);
-	while (sampled < SAMPLE_ROWS && tuplestore_gettupleslot(rows->rows, true, false, slot))
-	{
-		bool should_free;
-		MinimalTuple tuple = ExecFetchSlotMinimalTuple(slot, &should_free);
-
-		bytes += tuple->t_len + ENTRY_OVERHEAD + slot->tts_tupleDescriptor->natts * 9;
-		sampled++;
-		if (should_free)
-			pfree(tuple);
-	}
-	if (sampled == 0)
-		return 1;
-	batches = ceil(bytes / sampled * rows->nrows / get_hash_memory_limit());
-	return (int) Min(Max(batches, 1), 4096);
-}
-
-static int
-batch_of(uint64 hash, int nbatches)
-{
-	return (int) ((hash >> 20) % nbatches);
-}
 
 /* Keeps the new rows of one batch in memory, counted by image. */
 static KeyMap *
@@ -82,7 +45,8 @@ load_batch(PgtDeltaRows *rows, TupleTableSlot *slot, TupleDesc desc, int batch, 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		if (nbatches == 1 ||
-			batch_of(pgt_image_hash(desc, slot->tts_values, slot->tts_isnull), nbatches) == batch)
+			pgt_batches_of(pgt_image_hash(desc, slot->tts_values, slot->tts_isnull), nbatches) ==
+				batch)
 			pgt_keymap_get_row(map, slot, &found)->count++;
 	}
 	return map;
@@ -113,8 +77,9 @@ scan_stored(Apply *apply, KeyMap *map, int batch, int nbatches, Difference *diff
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(old);
-		if (nbatches > 1 && batch_of(pgt_image_hash(map->desc, old->tts_values, old->tts_isnull),
-									 nbatches) != batch)
+		if (nbatches > 1 &&
+			pgt_batches_of(pgt_image_hash(map->desc, old->tts_values, old->tts_isnull), nbatches) !=
+				batch)
 			continue;
 		entry = pgt_keymap_find(map, old->tts_values, old->tts_isnull);
 		if (entry != NULL && entry->count > 0)
@@ -131,7 +96,7 @@ find_difference(Apply *apply, PgtDeltaRows *rows, Difference *difference)
 {
 	TupleDesc desc = RelationGetDescr(apply->relation);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	int nbatches = count_batches(rows, slot);
+	int nbatches = pgt_batches_count(rows);
 
 	memset(difference, 0, sizeof(Difference));
 	difference->maxgone = 1024;
@@ -204,7 +169,7 @@ load_come(Apply *apply, Difference *difference, TupleTableSlot *slot, int batch,
 
 		CHECK_FOR_INTERRUPTS();
 		get_key(apply->info, slot, values, isnull);
-		if (nbatches > 1 && batch_of(pgt_keymap_hash(map, values, isnull), nbatches) != batch)
+		if (nbatches > 1 && pgt_batches_of(pgt_keymap_hash(map, values, isnull), nbatches) != batch)
 			continue;
 		entry = pgt_keymap_get(map, values, isnull, &found);
 		if (found)
@@ -225,7 +190,7 @@ static void
 write_keys(Apply *apply, Difference *difference, TupleTableSlot *slot)
 {
 	PgtDeltaRows come = {RelationGetDescr(apply->relation), difference->come, difference->ncome};
-	int nbatches = count_batches(&come, slot);
+	int nbatches = pgt_batches_count(&come);
 
 	for (int batch = 0; batch < nbatches; batch++)
 	{
@@ -240,7 +205,8 @@ write_keys(Apply *apply, Difference *difference, TupleTableSlot *slot)
 			CHECK_FOR_INTERRUPTS();
 			require_row(apply, &difference->gone[i]);
 			get_key(apply->info, apply->old, values, isnull);
-			if (nbatches > 1 && batch_of(pgt_keymap_hash(map, values, isnull), nbatches) != batch)
+			if (nbatches > 1 &&
+				pgt_batches_of(pgt_keymap_hash(map, values, isnull), nbatches) != batch)
 				continue;
 			entry = pgt_keymap_find(map, values, isnull);
 			if (entry == NULL || entry->done)

@@ -75,6 +75,15 @@ extern KeyEntry *pgt_keymap_get(KeyMap *map, Datum *values, bool *isnull, bool *
 /* The same under a whole row, which becomes the entry's row if it is new (images only). */
 extern KeyEntry *pgt_keymap_get_row(KeyMap *map, TupleTableSlot *slot, bool *found);
 
+/* ---- batches.c: rows split by hash, for key maps that fit into memory ---- */
+
+typedef uint64 (*BatchHash)(TupleTableSlot *slot, void *arg);
+
+extern int pgt_batches_count(PgtDeltaRows *rows); /* NULL: 1 */
+extern int pgt_batches_of(uint64 hash, int nbatches);
+extern PgtDeltaRows *pgt_batches_split(PgtDeltaRows *rows, int nbatches, BatchHash hash, void *arg);
+extern void pgt_batches_free(PgtDeltaRows *batch);
+
 /* ---- target.c: how the rows of a stored table are found ---- */
 
 typedef struct TargetInfo
