@@ -144,13 +144,18 @@ pgt_wire_get_uint(PgtWireIn *in, int width)
 	return value;
 }
 
+/* More than any of ours has: whoever can write messages must not fill those of a consumer. */
+#define PGT_WIRE_MAX_NAME 1024
+#define PGT_WIRE_MAX_FRONTIER (8 * 1024 * 1024)
+
 static inline PgtWireText
-pgt_wire_get_text(PgtWireIn *in)
+pgt_wire_get_text(PgtWireIn *in, uint32_t max)
 {
 	PgtWireText text = {"", 0};
 	uint32_t len = (uint32_t) pgt_wire_get_uint(in, 4);
 
-	if (in->failed || len > in->size - in->at || memchr(in->data + in->at, '\0', len) != NULL)
+	if (in->failed || len > max || len > in->size - in->at ||
+		memchr(in->data + in->at, '\0', len) != NULL)
 	{
 		in->failed = true;
 		return text;
@@ -237,10 +242,10 @@ pgt_wire_decode_open(const void *buf, size_t size, PgtWireRefreshOpen *open)
 	open->relid = (uint32_t) pgt_wire_get_uint(&in, 4);
 	open->refresh_id = (int64_t) pgt_wire_get_uint(&in, 8);
 	open->data_timestamp = (int64_t) pgt_wire_get_uint(&in, 8);
-	open->schema = pgt_wire_get_text(&in);
-	open->name = pgt_wire_get_text(&in);
-	open->mode = pgt_wire_get_text(&in);
-	open->frontier = pgt_wire_get_text(&in);
+	open->schema = pgt_wire_get_text(&in, PGT_WIRE_MAX_NAME);
+	open->name = pgt_wire_get_text(&in, PGT_WIRE_MAX_NAME);
+	open->mode = pgt_wire_get_text(&in, PGT_WIRE_MAX_NAME);
+	open->frontier = pgt_wire_get_text(&in, PGT_WIRE_MAX_FRONTIER);
 	return !in.failed && open->relid != 0 && open->schema.len > 0 && open->name.len > 0;
 }
 

@@ -128,6 +128,18 @@ CREATE FUNCTION pgtrickle.validate_query(query text, OUT construct text, OUT inc
 COMMENT ON FUNCTION pgtrickle.validate_query(text) IS
 	'how each construct of a query would be maintained, or why only FULL would do; creates nothing';
 
+-- Of the server, not of stream tables: everybody may know, whatever else of it is closed to them.
+CREATE FUNCTION pgtrickle.scheduler_state(OUT preloaded boolean, OUT running boolean)
+	RETURNS record LANGUAGE sql STABLE SECURITY DEFINER
+BEGIN ATOMIC
+	SELECT pg_catalog.current_setting('shared_preload_libraries') ~ '(^|[ ,"/])pg_trickle($|[ ,"])',
+		EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+			WHERE a.backend_type = 'pg_trickle coordinator'
+				AND a.datname = pg_catalog.current_database());
+END;
+COMMENT ON FUNCTION pgtrickle.scheduler_state() IS
+	'is the library preloaded, and does the coordinator of this database run';
+
 CREATE FUNCTION pgtrickle.health_check(OUT check_name text, OUT severity text, OUT detail text,
 		OUT hint text)
 	RETURNS SETOF record LANGUAGE sql
@@ -137,17 +149,14 @@ BEGIN ATOMIC
 		CASE WHEN p.loaded THEN 'pg_trickle is in shared_preload_libraries'
 			ELSE 'stream tables are refreshed by hand only' END,
 		CASE WHEN NOT p.loaded THEN 'Set shared_preload_libraries = ''pg_trickle'' and restart the server.' END
-	FROM (SELECT pg_catalog.current_setting('shared_preload_libraries')
-		~ '(^|[ ,"/])pg_trickle($|[ ,"])' AS loaded) p
+	FROM (SELECT preloaded AS loaded FROM pgtrickle.scheduler_state()) p
 UNION ALL
 	SELECT 'scheduler_running',
 		CASE WHEN r.running THEN 'OK' ELSE 'ERROR' END,
 		CASE WHEN r.running THEN 'the coordinator of this database runs'
 			ELSE 'no coordinator runs in this database' END,
 		CASE WHEN NOT r.running THEN 'See the server log; pg_trickle.enabled and pg_trickle.databases must allow it.' END
-	FROM (SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
-		WHERE a.backend_type = 'pg_trickle coordinator'
-			AND a.datname = pg_catalog.current_database()) AS running) r
+	FROM pgtrickle.scheduler_state() r
 UNION ALL
 	SELECT 'error_tables', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'ERROR' END,
 		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,

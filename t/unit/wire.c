@@ -65,6 +65,27 @@ test_open(void)
 	ok(!pgt_wire_decode_open(buf, size, &back), "a NUL in a name is not accepted");
 }
 
+/* Anybody may write a message: none may grow beyond what a consumer takes. */
+static void
+test_long_open(void)
+{
+	static char name[4096];
+	static char buf[8192];
+	PgtWireRefreshOpen open = {0};
+	PgtWireRefreshOpen back;
+
+	memset(name, 'n', sizeof(name) - 1);
+	open.relid = 1;
+	open.schema = pgt_wire_text("s");
+	open.name = pgt_wire_text(name);
+	ok(!pgt_wire_decode_open(buf, pgt_wire_encode_open(&open, buf, sizeof(buf)), &back),
+	   "a name longer than any name is not accepted");
+	open.name = pgt_wire_text("n");
+	open.frontier = pgt_wire_text(name);
+	ok(pgt_wire_decode_open(buf, pgt_wire_encode_open(&open, buf, sizeof(buf)), &back),
+	   "a long snapshot is");
+}
+
 static void
 test_close(void)
 {
@@ -139,6 +160,7 @@ int
 main(void)
 {
 	test_open();
+	test_long_open();
 	test_close();
 	test_heartbeat();
 	test_garbage();

@@ -6,9 +6,10 @@
  * (stage, purpose, changed inputs, null keys, size class). Inputs are named
  * relations in memory, so plans have no parameters and are generic at once.
  *
- * A relcache invalidation of anything the definition reads makes it stale: it
- * is analysed again at the next refresh, and a plan whose text is still the
- * same is kept (the plan cache itself replans what must be replanned).
+ * A relcache invalidation of anything the definition reads makes it stale, and
+ * so does any change of roles: it is analysed again at the next refresh, and a
+ * plan whose text is still the same is kept (the plan cache itself replans what
+ * must be replanned).
  */
 #include "postgres.h"
 
@@ -25,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/syscache.h"
 
 #include "pgt_compat.h"
 #include "pgt_dependency.h"
@@ -83,6 +85,13 @@ invalidate(Datum arg, Oid relid)
 	}
 }
 
+/* Roles and memberships decide what may be read without a view (support.c). */
+static void
+invalidate_rights(Datum arg, int cacheid, uint32 hashvalue)
+{
+	invalidate((Datum) 0, InvalidOid);
+}
+
 static void
 init_caches(void)
 {
@@ -94,6 +103,8 @@ init_caches(void)
 	deltas = hash_create("pg_trickle deltas", 64, &delta_ctl, HASH_ELEM | HASH_BLOBS);
 	plans = hash_create("pg_trickle plans", PLAN_BUDGET, &plan_ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, invalidate_rights, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, invalidate_rights, (Datum) 0);
 }
 
 static void

@@ -3,7 +3,8 @@
  *
  * Checked at each refresh, because change buffers and statements over expanded
  * views pass by the server's own checks. As the server does: what a view reads
- * is checked with the rights of the view's owner.
+ * is checked with the rights of the view's owner. So is row security: a policy
+ * that would hide rows is an error.
  */
 #include "postgres.h"
 
@@ -16,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 
 #include "pgt_compat.h"
 #include "pgt_sqltext.h"
@@ -52,9 +54,26 @@ may_read_columns(Oid relid, Oid userid, Bitmapset *columns)
 	return true;
 }
 
+/* A delta may come from the change buffers alone, which no policy guards. */
+static void
+check_row_security(Oid relid, Oid userid)
+{
+	if (check_enable_rls(relid, userid, true) != RLS_ENABLED)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("row-level security of table \"%s\" hides rows from the owner of the stream table",
+				get_rel_name(relid)),
+		 errdetail("A stream table holds what its owner may see, whoever reads it."),
+		 errhint(
+			 "Let a role that bypasses row-level security own the stream table, and give the stream table policies of its own.")));
+}
+
 static void
 check_relation(Oid relid, Oid userid, Bitmapset *columns)
 {
+	check_row_security(relid, userid);
 	if (pg_class_aclcheck(relid, userid, ACL_SELECT) == ACLCHECK_OK ||
 		may_read_columns(relid, userid, columns))
 		return;

@@ -35,6 +35,8 @@ SELECT count(*) FROM pgtrickle.pgt_definitions;
 DELETE FROM pgtrickle.pgt_refresh_history;
 INSERT INTO pgtrickle.pgt_dependencies VALUES (1, 'open', 'TABLE');
 SELECT has_schema_privilege('pgtrickle_changes', 'USAGE') AS open_schema;
+-- How the server is, everybody may know.
+SELECT check_name, severity FROM pgtrickle.health_check() WHERE check_name IN ('library_preloaded', 'scheduler_running') ORDER BY 1;
 SELECT count(*) FROM pg_class WHERE relnamespace IN ('pgtrickle_changes'::regnamespace, 'pgtrickle_state'::regnamespace)
 	AND relkind = 'r' AND has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE');
 RESET ROLE;
