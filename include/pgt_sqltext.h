@@ -9,6 +9,7 @@
 
 #include "access/attnum.h"
 #include "lib/stringinfo.h"
+#include "nodes/parsenodes.h"
 
 extern char *pgt_sqltext_relation(Oid relid); /* "s"."t" */
 extern char *pgt_sqltext_qualified(const char *schema, const char *name);
@@ -17,6 +18,12 @@ extern char *pgt_sqltext_collation(Oid collation);			   /* "s"."c" */
 extern char *pgt_sqltext_operator(Oid operator);			   /* OPERATOR(s.=) */
 extern char *pgt_sqltext_column(Oid relid, AttrNumber attnum); /* quoted */
 extern char *pgt_sqltext_literal(const char *text);			   /* NULL gives NULL */
+
+/*
+ * A query, which is changed by it; the caller has set a safe search_path. Its
+ * constants mean the same whatever the settings of the session that reads it.
+ */
+extern char *pgt_sqltext_query(Query *query);
 
 /*
  * Resolves the name a user gave for a stream table ("t", "s.t", "\"S\".t") as

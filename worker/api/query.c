@@ -19,11 +19,11 @@
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/ruleutils.h"
 
 #include "pgt_compat.h"
 #include "pgt_security.h"
 #include "pgt_spi.h"
+#include "pgt_sqltext.h"
 
 #include "api_internal.h"
 
@@ -166,7 +166,7 @@ pgt_query_columns(Query *query)
 char *
 pgt_query_text(Query *query)
 {
-	return pg_get_querydef(query, false);
+	return pgt_sqltext_query(query);
 }
 
 static bool

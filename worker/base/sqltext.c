@@ -9,8 +9,10 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
+#include "utils/ruleutils.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
@@ -115,4 +117,20 @@ pgt_sqltext_split(const char *name, char **schema, char **relname)
 
 	*schema = get_namespace_name(namespace);
 	*relname = rv->relname;
+}
+
+char *
+pgt_sqltext_query(Query *query)
+{
+	const char *const settings[][2] = {
+		{"DateStyle", "ISO"}, {"IntervalStyle", "postgres"}, {"extra_float_digits", "1"}};
+	int level = NewGUCNestLevel();
+	char *text;
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	text = pg_get_querydef(query, false);
+	AtEOXact_GUC(false, level);
+	return text;
 }

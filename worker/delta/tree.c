@@ -23,7 +23,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/ruleutils.h"
 
 #include "pgt_sqltext.h"
 
@@ -574,7 +573,7 @@ pgt_tree_deparse(Query *query)
 	Query *copy = copyObject(query);
 
 	drop_dead_joins(copy);
-	return pg_get_querydef(copy, false);
+	return pgt_sqltext_query(copy);
 }
 
 /* One state of a changed relation as a common table expression. */

@@ -42,4 +42,21 @@ DELETE FROM c WHERE k = 4;
 SELECT * FROM check_st('composite_count');
 SELECT * FROM check_st('composite_group');
 
+-- Constants of the query were written and read again with the settings of the session that refreshed:
+-- with fewer digits, or in a time zone whose name is read as that of another.
+CREATE TABLE constants (id int PRIMARY KEY, f float8, at timestamptz, i interval);
+INSERT INTO constants VALUES (1, 0.30000000000000004, '2020-03-02 10:00+00', '-1 day 02:03:04');
+SET extra_float_digits = 0;
+SET DateStyle = 'SQL, DMY';
+SET TimeZone = 'Asia/Kolkata';
+SELECT pgtrickle.create_stream_table('constant', $$
+	SELECT id, f = '0.30000000000000004'::float8 AS f, at = '2020-03-02 10:00+00'::timestamptz AS at, i = '-1 day 02:03:04'::interval AS i
+	FROM constants$$);
+INSERT INTO constants SELECT 2, f, at, i FROM constants;
+SELECT pgtrickle.refresh_stream_table('constant');
+RESET extra_float_digits;
+RESET DateStyle;
+RESET TimeZone;
+SELECT * FROM constant ORDER BY id;
+
 DROP SCHEMA found CASCADE;
