@@ -29,6 +29,7 @@ typedef enum PgtTechnique
 	PGT_TECHNIQUE_LINEAR,	 /* signed rows of the output */
 	PGT_TECHNIQUE_AGGREGATE, /* signed input rows folded into stored aggregate states */
 	PGT_TECHNIQUE_AKR,		 /* affected keys are recomputed */
+	PGT_TECHNIQUE_PARTITION, /* affected partitions (see PgtStage.scope) are recomputed */
 	PGT_TECHNIQUE_FULL		 /* everything is computed, the difference is applied */
 } PgtTechnique;
 
@@ -60,6 +61,21 @@ typedef struct PgtStage
 	Oid *key_operators; /* equality */
 	Oid *key_collations;
 	bool keys_not_null; /* provably: the key can be a PRIMARY KEY */
+
+	/*
+	 * Technique PARTITION: columns of the output, not necessarily unique, of
+	 * which every row's result depends only on input rows with the same
+	 * values, so that the query may be restricted to some of them. The touched
+	 * values follow from the deltas; the rows of the query with these values
+	 * replace the stored rows with these values, found through an index of
+	 * their own. Values are the same by the operators given, as the query's
+	 * own partitions are; rows are compared as images. Without scope columns
+	 * the whole stage is computed whenever an input changed.
+	 */
+	int nscope;
+	AttrNumber *scope; /* 1-based */
+	Oid *scope_operators;
+	Oid *scope_collations;
 
 	/* Technique AGGREGATE: input rows are (pgt_w, keys, inputs...). */
 	int naggregates;
@@ -153,7 +169,8 @@ typedef struct PgtDeltaRows
  * For the stage number (0-based index) of a refresh:
  *
  * keys: AKR and AGGREGATE: the keys (nkeys columns; all columns for ROW) that any change touches, a superset.
- * rows_of_keys: AKR: the stage's query over the new state, restricted to the keys.
+ * PARTITION: the touched values of the scope columns.
+ * rows_of_keys: AKR, PARTITION: the stage's query over the new state, restricted to the keys.
  * signed: LINEAR: pgt_w and the output columns; consolidated.
  * inputs: AGGREGATE: pgt_w, keys, inputs; not consolidated.
  * inputs_of_keys: AGGREGATE: the same over the new state, restricted to the keys, pgt_w = 1.

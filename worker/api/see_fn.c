@@ -90,6 +90,8 @@ technique_name(PgtTechnique technique)
 			return "folded aggregates";
 		case PGT_TECHNIQUE_AKR:
 			return "affected keys recomputed";
+		case PGT_TECHNIQUE_PARTITION:
+			return "affected partitions recomputed";
 		default:
 			return "full";
 	}

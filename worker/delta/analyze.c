@@ -28,7 +28,13 @@ query_of_view(Oid view_relid)
 static void
 choose_technique(PgtStage *stage)
 {
-	if (pgt_stage_is_group(stage->query))
+	if (pgt_scope_find(stage))
+	{
+		stage->technique = PGT_TECHNIQUE_PARTITION;
+		stage->reason = stage->nscope > 0 ? "affected partitions are recomputed"
+										  : "all rows are recomputed together";
+	}
+	else if (pgt_stage_is_group(stage->query))
 	{
 		stage->reason = pgt_group_describe(stage);
 		stage->technique = stage->reason == NULL ? PGT_TECHNIQUE_AGGREGATE : PGT_TECHNIQUE_AKR;

@@ -82,6 +82,10 @@ extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
 extern bool pgt_key_column_equality(Oid type, Oid *operator);
 
+/* scope.c: what a stage of technique PARTITION is recomputed by */
+extern bool pgt_scope_find(PgtStage *stage);
+extern void pgt_scope_set(PgtStage *stage, List *columns); /* integer list, 1-based */
+
 /* group.c: aggregate stages */
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
 extern Query *pgt_group_input_query(const PgtStage *stage);

@@ -24,6 +24,8 @@
 int
 pgt_emit_nkeys(const PgtStage *stage)
 {
+	if (stage->technique == PGT_TECHNIQUE_PARTITION)
+		return stage->nscope;
 	switch (stage->identity)
 	{
 		case PGT_IDENTITY_SINGLE:
@@ -35,18 +37,36 @@ pgt_emit_nkeys(const PgtStage *stage)
 	}
 }
 
-/* The key columns as target entries of the stage's query. */
+/* Those of the outputs that make up the key rows: the key, or the scope of a PARTITION. */
 static List *
-key_entries(const PgtStage *stage)
+key_entries_of(const PgtStage *stage, List *outputs)
 {
-	List *outputs = pgt_tree_outputs(stage->query);
 	List *keys = NIL;
 
+	if (stage->technique == PGT_TECHNIQUE_PARTITION)
+	{
+		for (int i = 0; i < stage->nscope; i++)
+			keys = lappend(keys, list_nth(outputs, stage->scope[i] - 1));
+		return keys;
+	}
 	if (stage->identity == PGT_IDENTITY_ROW)
 		return outputs;
 	for (int i = 0; i < stage->nkeys; i++)
 		keys = lappend(keys, list_nth(outputs, stage->keys[i] - 1));
 	return keys;
+}
+
+static List *
+key_entries(const PgtStage *stage)
+{
+	return key_entries_of(stage, pgt_tree_outputs(stage->query));
+}
+
+/* Are key rows distinct by the operators of their columns? Else they are whole rows. */
+static bool
+has_distinct_keys(const PgtStage *stage)
+{
+	return stage->technique == PGT_TECHNIQUE_PARTITION || stage->identity == PGT_IDENTITY_KEY;
 }
 
 /* Columns k1.. of a key set. */
@@ -82,7 +102,7 @@ char *
 pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 {
 	List *entries = key_entries(stage);
-	bool distinct = stage->identity == PGT_IDENTITY_KEY;
+	bool distinct = has_distinct_keys(stage);
 	int nkeys = list_length(entries);
 	int number = 0;
 	StringInfoData sql;
@@ -138,6 +158,12 @@ key_condition(Node *key, bool is_null, Oid operator, Oid collation, int rtindex,
 static void
 key_equality(const PgtStage *stage, int index, Node *key, Oid *operator, Oid * collation)
 {
+	if (stage->technique == PGT_TECHNIQUE_PARTITION)
+	{
+		*operator= stage->scope_operators[index];
+		*collation = stage->scope_collations[index];
+		return;
+	}
 	if (stage->identity == PGT_IDENTITY_KEY)
 	{
 		*operator= stage->key_operators[index];
@@ -249,12 +275,12 @@ char *
 pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 {
 	Query *query = copyObject(stage->query);
-	bool by_name = stage->identity == PGT_IDENTITY_KEY;
+	bool by_name = has_distinct_keys(stage);
 	List *arms;
 	StringInfoData sql;
 	ListCell *lc;
 
-	if (stage->identity == PGT_IDENTITY_SINGLE)
+	if (pgt_emit_nkeys(stage) == 0)
 		return pgt_emit_all(stage);
 	initStringInfo(&sql);
 	if (!by_name)
@@ -266,8 +292,8 @@ pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 		List *entries = key_entries(stage);
 
 		if (query->setOperations != NULL)
-			entries = pgt_tree_outputs(arm);
-		else
+			entries = key_entries_of(stage, pgt_tree_outputs(arm));
+		else if (!arm->hasDistinctOn)
 			arm->sortClause = NIL;
 		restrict_query(arm, stage, copyObject(entries), null_keys, by_name);
 		appendStringInfo(&sql, "%s%s", lc != list_head(arms) ? " UNION ALL " : "",

@@ -141,7 +141,8 @@ analyze_definition(PgtDelta *delta)
 	{
 		PgtStage *stage = lfirst(lc);
 
-		if (delta->forced && stage->technique != PGT_TECHNIQUE_FULL)
+		if (delta->forced && stage->technique != PGT_TECHNIQUE_FULL &&
+			stage->technique != PGT_TECHNIQUE_PARTITION)
 			stage->technique = PGT_TECHNIQUE_AKR;
 	}
 	if (delta->context != NULL)

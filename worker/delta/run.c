@@ -203,6 +203,13 @@ split_keys(const PgtStage *stage, PgtDeltaRows *keys)
 	return parts;
 }
 
+/* The first few rows, for which the plan is kept; else everything is planned each time. */
+static bool
+is_top(const PgtStage *stage)
+{
+	return stage->query->limitCount != NULL;
+}
+
 static PgtDeltaRows *
 run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *input,
 			  PgtDeltaRows *keys)
@@ -213,14 +220,14 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 	bool changed;
 	ListCell *lc;
 
-	if (stage->identity == PGT_IDENTITY_SINGLE && purpose == PURPOSE_ROWS_OF_KEYS)
+	if (pgt_emit_nkeys(stage) == 0 && purpose == PURPOSE_ROWS_OF_KEYS && !is_top(stage))
 		return pgt_delta_all(delta, stage_index, input);
 	changed = become_owner(delta, &saved);
-	if (stage->identity == PGT_IDENTITY_SINGLE)
+	if (pgt_emit_nkeys(stage) == 0)
 	{
 		Inputs inputs = {0};
 
-		inputs.nrows = PG_INT32_MAX; /* everything */
+		inputs.nrows = is_top(stage) ? 0 : PG_INT32_MAX; /* everything */
 		run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot,
 				 result);
 	}
@@ -246,7 +253,7 @@ pgt_delta_keys(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
 {
 	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
 
-	if (stage->identity == PGT_IDENTITY_SINGLE)
+	if (pgt_emit_nkeys(stage) == 0)
 	{
 		PgtDeltaRows *result = make_rows();
 
@@ -392,7 +399,7 @@ explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDe
 	{
 		PgtDeltaRows keys = {NULL, NULL, 1};
 
-		if (stage->identity != PGT_IDENTITY_SINGLE)
+		if (pgt_emit_nkeys(stage) > 0)
 			add_keys(stage, &keys, tuplestore_begin_heap(true, false, work_mem), &inputs);
 	}
 	else
@@ -445,7 +452,8 @@ pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze)
 								explain_statement(delta, stage, PURPOSE_INPUTS, input, analyze));
 				break;
 			case PGT_TECHNIQUE_AKR:
-				if (stage->identity != PGT_IDENTITY_SINGLE)
+			case PGT_TECHNIQUE_PARTITION:
+				if (pgt_emit_nkeys(stage) > 0)
 					texts = lappend(texts,
 									explain_statement(delta, stage, PURPOSE_KEYS, input, analyze));
 				texts = lappend(

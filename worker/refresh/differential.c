@@ -31,7 +31,7 @@ inputs_changed(const Refresh *refresh, const PgtStage *stage)
 /* What a stage's statements gave. */
 typedef struct StageDelta
 {
-	PgtDeltaRows *keys; /* AKR, unless the stage is a single row */
+	PgtDeltaRows *keys; /* AKR and PARTITION, unless everything is one */
 	PgtDeltaRows *rows; /* NULL: no key was touched */
 } StageDelta;
 
@@ -41,9 +41,11 @@ compute_keys(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *
 {
 	/* The states do not follow: later aggregation must not trust them. */
 	refresh->stale_states = refresh->stale_states || OidIsValid(stage->state_relid);
-	if (stage->identity == PGT_IDENTITY_SINGLE)
+	if (stage->technique == PGT_TECHNIQUE_PARTITION ? stage->nscope == 0
+													: stage->identity == PGT_IDENTITY_SINGLE)
 	{
-		delta->rows = pgt_delta_all(refresh->delta, index, input);
+		delta->rows = pgt_delta_rows_of_keys(refresh->delta, index, input, NULL);
+		pgt_storage_fit_rows(stage, delta->rows, 0);
 		return;
 	}
 	delta->keys = pgt_delta_keys(refresh->delta, index, input);
@@ -69,6 +71,7 @@ compute_delta(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput 
 			pgt_storage_fit_rows(stage, delta->rows, 1);
 			break;
 		case PGT_TECHNIQUE_AKR:
+		case PGT_TECHNIQUE_PARTITION:
 			compute_keys(refresh, stage, index, input, delta);
 			break;
 		default:
@@ -86,6 +89,8 @@ apply_delta(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *i
 			return pgt_aggregate_run(refresh, stage, index, input, delta->rows, apply);
 		case PGT_TECHNIQUE_LINEAR:
 			return pgt_apply_signed(apply, delta->rows);
+		case PGT_TECHNIQUE_PARTITION:
+			return pgt_partition_apply(apply, delta->keys, delta->rows);
 		default:
 			return pgt_apply_replace(apply, delta->keys, delta->rows);
 	}

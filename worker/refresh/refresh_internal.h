@@ -98,6 +98,10 @@ typedef struct TargetInfo
 	bool by_hash;		   /* the index is on the hash of the keys: they are too wide for it */
 	TupleDesc key_desc;	   /* for that hash */
 	FmgrInfo key_hash;
+	int nscope; /* columns of the scope of a PARTITION, */
+	KeyColumn *scope;
+	Oid scope_index; /* and the index whose first columns these are; invalid if missing */
+	ScanKeyData *scope_keys;
 	bool other_unique;		   /* the user made further unique or exclusion constraints, */
 	Bitmapset *unique_columns; /* on these columns */
 	MemoryContext context;
@@ -173,6 +177,9 @@ extern void pgt_apply_begin_image(Apply *apply, uint64 hash);
 extern bool pgt_apply_next_image(Apply *apply, Datum *values, bool *isnull);
 extern void pgt_apply_bulk_insert(Apply *apply, PgtDeltaRows *rows);
 extern void pgt_apply_note_effect(Apply *apply, TupleTableSlot *row, int weight);
+
+/* partition.c: rows replace the stored ones whose scope is among keys (NULL: all). */
+extern bool pgt_partition_apply(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows);
 
 /* apply_delta.c: whole results. False if the delta does not fit (apply->misfit). */
 extern bool pgt_apply_replace(Apply *apply, PgtDeltaRows *keys, PgtDeltaRows *rows);

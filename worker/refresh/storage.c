@@ -36,6 +36,7 @@
 #include "refresh_internal.h"
 
 #define INDEX_COMMENT "identity of the rows of this stream table"
+#define SCOPE_COMMENT "partitions of the rows of this stream table"
 #define FILLFACTOR 80 /* of tables whose rows are updated */
 
 /* ---- Indexes ---- */
@@ -99,7 +100,8 @@ can_be_primary(Relation relation, const PgtStage *stage)
 }
 
 static char *
-key_columns(Relation relation, int nkeys, const AttrNumber *keys, const PgtStage *stage)
+key_columns(Relation relation, int nkeys, const AttrNumber *keys, const Oid *operators,
+			const Oid *collations)
 {
 	StringInfoData sql;
 
@@ -108,8 +110,7 @@ key_columns(Relation relation, int nkeys, const AttrNumber *keys, const PgtStage
 	{
 		if (i > 0)
 			appendStringInfoString(&sql, ", ");
-		append_key_column(&sql, relation, keys[i], stage->key_operators[i],
-						  stage->key_collations[i]);
+		append_key_column(&sql, relation, keys[i], operators[i], collations[i]);
 	}
 	return sql.data;
 }
@@ -147,7 +148,8 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 					   quote_identifier(RelationGetRelationName(relation)));
 	else if (stage->identity == PGT_IDENTITY_KEY)
 	{
-		char *columns = key_columns(relation, stage->nkeys, stage->keys, stage);
+		char *columns = key_columns(relation, stage->nkeys, stage->keys, stage->key_operators,
+									stage->key_collations);
 
 		if (!is_stage && can_be_primary(relation, stage) &&
 			!OidIsValid(RelationGetPrimaryKeyIndex(relation)))
@@ -160,6 +162,31 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 		return;
 	pgt_spi_execute(sql);
 	mark_index(stage, false);
+}
+
+/* The index by which the rows of a partition are found. */
+static void
+create_scope_index(const PgtStage *stage)
+{
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+	char *sql = NULL;
+
+	if (stage->nscope > 0 && !OidIsValid(info->scope_index))
+		sql = psprintf("CREATE INDEX ON %s (%s)", pgt_sqltext_relation(stage->relid),
+					   key_columns(relation, stage->nscope, stage->scope, stage->scope_operators,
+								   stage->scope_collations));
+	table_close(relation, NoLock);
+	if (sql == NULL)
+		return;
+	pgt_spi_execute(sql);
+	relation = table_open(stage->relid, AccessShareLock);
+	info = pgt_target_get_stage(relation, stage);
+	table_close(relation, NoLock);
+	if (!OidIsValid(info->scope_index))
+		elog(ERROR, "the partition index of \"%s\" cannot be used", get_rel_name(stage->relid));
+	pgt_spi_execute(psprintf("COMMENT ON INDEX %s IS %s", pgt_sqltext_relation(info->scope_index),
+							 pgt_sqltext_literal(SCOPE_COMMENT)));
 }
 
 /* ---- Replica identity ---- */
@@ -278,7 +305,8 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	if (stage->nkeys == 0)
 		return;
 	relation = table_open(relid, AccessShareLock);
-	columns = key_columns(relation, stage->nkeys, keys, stage);
+	columns = key_columns(relation, stage->nkeys, keys, stage->key_operators,
+						  stage->key_collations);
 	table_close(relation, NoLock);
 	pgt_spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name, columns));
 }
@@ -314,6 +342,7 @@ pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool
 
 	set_fillfactor(stage);
 	create_identity_index(stage, is_stage);
+	create_scope_index(stage);
 	if (!is_stage)
 		set_replica_identity(st, stage);
 	if (stage->technique == PGT_TECHNIQUE_AGGREGATE &&
@@ -368,8 +397,9 @@ pgt_refresh_drop_storage(const PgtStreamTable *st)
 		psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", pgt_sqltext_relation(st->relid)));
 	rows = pgt_spi_select(psprintf("SELECT i.indexrelid FROM pg_catalog.pg_index i"
 								   " WHERE i.indrelid = %u AND pg_catalog.obj_description("
-								   "i.indexrelid, 'pg_class') = %s",
-								   st->relid, pgt_sqltext_literal(INDEX_COMMENT)));
+								   "i.indexrelid, 'pg_class') IN (%s, %s)",
+								   st->relid, pgt_sqltext_literal(INDEX_COMMENT),
+								   pgt_sqltext_literal(SCOPE_COMMENT)));
 	for (int i = 0; i < rows->nrows; i++)
 	{
 		Oid index = pgt_spi_oid(rows, i, 1);
@@ -517,7 +547,8 @@ has_index(Oid relid, const PgtStage *stage, bool is_state)
 	relation = table_open(relid, AccessShareLock);
 	info = is_state ? pgt_target_get_state(relation, stage) : pgt_target_get_stage(relation, stage);
 	table_close(relation, NoLock);
-	return stage->identity == PGT_IDENTITY_SINGLE || OidIsValid(info->index_relid);
+	return (stage->identity == PGT_IDENTITY_SINGLE || OidIsValid(info->index_relid)) &&
+		   (is_state || stage->nscope == 0 || OidIsValid(info->scope_index));
 }
 
 /* Is everything there that a refresh of the stage looks rows up with? */

@@ -299,11 +299,70 @@ pgt_target_get(Relation relation, PgtIdentity identity, int nkeys, const AttrNum
 	return info;
 }
 
+/* Does a btree index begin with these columns, under their equality? */
+static bool
+is_scope_index(Relation index, const PgtStage *stage)
+{
+	if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
+		index->rd_index->indnkeyatts < stage->nscope || RelationGetIndexPredicate(index) != NIL)
+		return false;
+	for (int i = 0; i < stage->nscope; i++)
+		if (index->rd_index->indkey.values[i] != stage->scope[i] ||
+			index->rd_indcollation[i] != stage->scope_collations[i] ||
+			get_op_opfamily_strategy(stage->scope_operators[i], index->rd_opfamily[i]) !=
+				BTEqualStrategyNumber)
+			return false;
+	return true;
+}
+
+static bool
+has_scope(const TargetInfo *info, const PgtStage *stage)
+{
+	if (info->nscope != stage->nscope)
+		return false;
+	for (int i = 0; i < info->nscope; i++)
+		if (info->scope[i].attnum != stage->scope[i] ||
+			info->scope[i].collation != stage->scope_collations[i])
+			return false;
+	return true;
+}
+
+static void
+fill_scope(TargetInfo *info, Relation relation, const PgtStage *stage)
+{
+	ListCell *lc;
+
+	info->scope = MemoryContextAllocZero(info->context, sizeof(KeyColumn) * stage->nscope);
+	info->scope_keys = MemoryContextAllocZero(info->context, sizeof(ScanKeyData) * stage->nscope);
+	for (int i = 0; i < stage->nscope; i++)
+	{
+		fill_key_column(&info->scope[i], relation, stage->scope[i], stage->scope_operators[i],
+						stage->scope_collations[i], info->context);
+		ScanKeyEntryInitializeWithInfo(&info->scope_keys[i], 0, i + 1, BTEqualStrategyNumber,
+									   InvalidOid, stage->scope_collations[i], &info->scope[i].eq,
+									   (Datum) 0);
+	}
+	info->nscope = stage->nscope;
+	info->scope_index = InvalidOid;
+	foreach (lc, RelationGetIndexList(relation))
+	{
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (!OidIsValid(info->scope_index) && is_scope_index(index, stage))
+			info->scope_index = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
+}
+
 TargetInfo *
 pgt_target_get_stage(Relation relation, const PgtStage *stage)
 {
-	return pgt_target_get(relation, stage->identity, stage->nkeys, stage->keys,
-						  stage->key_operators, stage->key_collations);
+	TargetInfo *info = pgt_target_get(relation, stage->identity, stage->nkeys, stage->keys,
+									  stage->key_operators, stage->key_collations);
+
+	if (!has_scope(info, stage))
+		fill_scope(info, relation, stage);
+	return info;
 }
 
 /* A state table begins with the key columns. */

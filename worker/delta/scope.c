@@ -1,0 +1,66 @@
+/*
+ * scope.c: by which columns a stage of technique PARTITION is recomputed.
+ *
+ * A scope is a set of output columns such that restricting the stage's query
+ * to some of their values gives exactly the rows with these values: the
+ * PARTITION BY columns that all window functions share, the columns by which a
+ * subquery is correlated. They need not identify a row. A smaller set is
+ * always right, too, only more is recomputed; the empty one means everything.
+ */
+#include "postgres.h"
+
+#include "nodes/nodeFuncs.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+#include "delta_internal.h"
+
+/* Can rows be found by the column: is there an equality with a btree order? */
+static bool
+can_be_scope(Oid type)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_BTREE_OPFAMILY |
+														TYPECACHE_CMP_PROC);
+
+	return OidIsValid(entry->eq_opr) && OidIsValid(entry->btree_opf) && OidIsValid(entry->cmp_proc);
+}
+
+/*
+ * Makes these output columns (1-based, an integer list) the stage's scope.
+ * Columns that no index can hold are left out, and so are those beyond what an
+ * index can have.
+ */
+void
+pgt_scope_set(PgtStage *stage, List *columns)
+{
+	List *outputs = pgt_tree_outputs(stage->query);
+	int max = Max(list_length(columns), 1);
+	ListCell *lc;
+
+	stage->nscope = 0;
+	stage->scope = palloc0(sizeof(AttrNumber) * max);
+	stage->scope_operators = palloc0(sizeof(Oid) * max);
+	stage->scope_collations = palloc0(sizeof(Oid) * max);
+	foreach (lc, columns)
+	{
+		Node *expr = (Node *) list_nth_node(TargetEntry, outputs, lfirst_int(lc) - 1)->expr;
+		int n = stage->nscope;
+
+		if (n == INDEX_MAX_KEYS || !can_be_scope(exprType(expr)))
+			continue;
+		stage->scope[n] = lfirst_int(lc);
+		(void) pgt_key_column_equality(exprType(expr), &stage->scope_operators[n]);
+		stage->scope_collations[n] = exprCollation(expr);
+		stage->nscope++;
+	}
+}
+
+/*
+ * Is the stage one that is recomputed by partitions? Then its scope is set.
+ * Called once the identity is known.
+ */
+bool
+pgt_scope_find(PgtStage *stage)
+{
+	return false;
+}
