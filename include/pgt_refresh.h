@@ -21,10 +21,15 @@ typedef struct PgtRefreshRequest
 	const char *mode; /* NULL: as configured; "FULL", "DIFFERENTIAL" or "AUTO" asked by a user */
 	const char *initiated_by; /* SCHEDULER MANUAL INITIAL */
 	bool skip_locked;		  /* do not wait for a running refresh */
+	/* An error of the delta that may not be one of the query: compute everything, at once. */
+	bool recompute_on_error;
 	int attempt;
 	Snapshot snapshot; /* refresh to this one, after pgt_refresh_prepare; NULL: to a new one */
 	TimestampTz snapshot_at; /* when it was taken */
 } PgtRefreshRequest;
+
+/* Reason of a refresh that computes everything, since the delta had an error. */
+#define PGT_REFRESH_DELTA_ERROR "its changes could not be computed: "
 
 typedef struct PgtRefreshResult
 {

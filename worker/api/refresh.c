@@ -13,7 +13,8 @@
 void
 pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode)
 {
-	PgtRefreshRequest request = {.pgt_id = st->pgt_id, .initiated_by = "MANUAL", .attempt = 1};
+	PgtRefreshRequest request = {
+		.pgt_id = st->pgt_id, .initiated_by = "MANUAL", .attempt = 1, .recompute_on_error = true};
 
 	pgt_lifecycle_check_isolation();
 	if (mode != NULL)

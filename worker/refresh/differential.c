@@ -6,10 +6,14 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/elog.h"
+#include "utils/resowner.h"
 
 #include "pgt_clock.h"
 #include "pgt_point.h"
+#include "pgt_retry.h"
 
 #include "refresh_internal.h"
 
@@ -133,17 +137,25 @@ run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const c
 	return fits;
 }
 
-/* False, and why, if a delta did not fit: then everything has to be computed. */
-bool
-pgt_differential_run(Refresh *refresh, const char **misfit)
+/* Changes that cancel are not evaluated. */
+void
+pgt_differential_prepare(Refresh *refresh)
 {
-	int last = list_length(refresh->definition->stages) - 1;
 	TimestampTz start = pgt_clock_now();
 	ListCell *lc;
 
 	foreach (lc, refresh->changes)
 		pgt_consolidate(lfirst(lc));
 	refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
+}
+
+/* False, and why, if a delta did not fit: then everything has to be computed. */
+bool
+pgt_differential_run(Refresh *refresh, const char **misfit)
+{
+	int last = list_length(refresh->definition->stages) - 1;
+	ListCell *lc;
+
 	foreach (lc, refresh->definition->stages)
 	{
 		const PgtStage *stage = lfirst(lc);
@@ -154,4 +166,70 @@ pgt_differential_run(Refresh *refresh, const char **misfit)
 			return false;
 	}
 	return true;
+}
+
+/* ---- With an error that may be one of the delta alone ---- */
+
+/* What stages changed goes before their subtransaction does, with the files it may have. */
+static void
+forget_effects(Refresh *refresh, int sources)
+{
+	while (list_length(refresh->changes) > sources)
+	{
+		tuplestore_end(((PgtChangeSet *) llast(refresh->changes))->rows);
+		refresh->changes = list_delete_last(refresh->changes);
+	}
+}
+
+static bool
+is_error_of_data(const ErrorData *error)
+{
+	return pgt_retry_classify(unpack_sql_state(error->sqlerrcode), false, false) ==
+		   PGT_FAILURE_DATA;
+}
+
+/*
+ * A delta may compute with pairs of rows that were never there together, one
+ * from before a change and one from after another. If that is an error
+ * (division by zero, overflow), it need not be one of the result. Returns it,
+ * with all that was done undone; NULL if there was none, and then *fits as
+ * from pgt_differential_run.
+ */
+const char *
+pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	List *sources = list_copy(refresh->changes);
+	Refresh before = *refresh;
+	const char *volatile message = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		*fits = pgt_differential_run(refresh, misfit);
+		forget_effects(refresh, list_length(sources));
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (!is_error_of_data(error))
+			ReThrowError(error);
+		*refresh = before;
+		refresh->changes = sources;
+		message = error->message;
+	}
+	PG_END_TRY();
+	return message;
 }

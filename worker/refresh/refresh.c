@@ -253,6 +253,12 @@ read_changes(Refresh *refresh)
 
 /* ---- The work ---- */
 
+static bool
+is_full(const Refresh *refresh)
+{
+	return strcmp(refresh->result.action, "DIFFERENTIAL") != 0;
+}
+
 void
 pgt_refresh_count(Refresh *refresh, Apply *apply)
 {
@@ -300,30 +306,55 @@ repair(Refresh *refresh, const char *misfit)
 	mark_consumers(refresh);
 }
 
+/* Nothing of the delta is left; locks that it took are gone with it. */
+static void
+compute_instead(Refresh *refresh, const char *error)
+{
+	ereport(WARNING,
+			(errmsg("could not compute the changes of stream table \"%s\", computing it anew",
+					get_rel_name(refresh->st->relid)),
+			 errdetail("Reason: %s.", error)));
+	refresh->result.action = "REINITIALIZE";
+	refresh->result.reason = psprintf(PGT_REFRESH_DELTA_ERROR "%s", error);
+	open_definition(refresh);
+	pgt_full_run(refresh);
+}
+
+static void
+run_differential(Refresh *refresh)
+{
+	const char *error = NULL;
+	const char *misfit = NULL;
+	bool fits = true;
+
+	pgt_differential_prepare(refresh);
+	if (refresh->request->recompute_on_error)
+		error = pgt_differential_try(refresh, &fits, &misfit);
+	else
+		fits = pgt_differential_run(refresh, &misfit);
+	if (error != NULL)
+		compute_instead(refresh, error);
+	else if (!fits)
+		repair(refresh, misfit);
+}
+
 /* Deltas and apply, with the rights of the owner and the safest settings. */
 static void
 run_work(Refresh *refresh)
 {
 	PgtSecurity saved = pgt_security_become(refresh->owner);
-	const char *misfit = NULL;
 
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
 	PushActiveSnapshot(refresh->snapshot);
-	if (strcmp(refresh->result.action, "DIFFERENTIAL") != 0)
+	if (is_full(refresh))
 		pgt_full_run(refresh);
-	else if (!pgt_differential_run(refresh, &misfit))
-		repair(refresh, misfit);
+	else
+		run_differential(refresh);
 	PopActiveSnapshot();
 	pgt_security_restore(&saved);
 	pgt_announce_close(refresh);
 	CommandCounterIncrement();
-}
-
-static bool
-is_full(const Refresh *refresh)
-{
-	return strcmp(refresh->result.action, "DIFFERENTIAL") != 0;
 }
 
 static void

@@ -228,7 +228,10 @@ typedef struct Decision
 extern Decision pgt_decide_action(Refresh *refresh);
 
 /* differential.c, full.c */
+extern void pgt_differential_prepare(Refresh *refresh);
 extern bool pgt_differential_run(Refresh *refresh, const char **misfit);
+/* In a subtransaction; the message of an error that may not be one of the query, or NULL. */
+extern const char *pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit);
 extern void pgt_full_run(Refresh *refresh);
 extern void pgt_full_apply(Apply *apply, PgtDeltaRows *rows);
 extern bool pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index,

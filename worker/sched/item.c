@@ -171,10 +171,10 @@ was_differential(const SchedTable *table)
 }
 
 /*
- * A delta may compute with pairs of rows that were never there together, one
- * from before a change and one from after another. If that is an error
- * (division by zero, overflow), it need not be one of the result. So everything
- * is computed, at once; what fails then is counted.
+ * It may be an error of the delta alone (worker/refresh/differential.c). So
+ * everything is computed, at once; what fails then is counted. In the next
+ * transaction, so that refreshes need no subtransaction, whose id each would
+ * cost.
  */
 static void
 retry_in_full(PgtRetry *retry)
@@ -218,8 +218,8 @@ record_failure(SchedTable *table, const ErrorData *error, const char *sqlstate,
 	pgt_frontier_record_error(table->st.pgt_id, sqlstate, error->message, retry->counted,
 							  table->retry_at, suspended);
 	if (in_full_next)
-		pgt_frontier_mark_rebuild(
-			table->st.pgt_id, psprintf("its changes could not be computed: %s", error->message));
+		pgt_frontier_mark_rebuild(table->st.pgt_id,
+								  psprintf(PGT_REFRESH_DELTA_ERROR "%s", error->message));
 	pgt_alert_send("refresh_failed", table,
 				   psprintf("\"sqlstate\":\"%s\",\"error\":%s,\"attempt\":%d", sqlstate,
 							pgt_alert_quote(error->message), table->attempts));
