@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/snapshot.h"
 
 #include "pgt_stream_table.h"
@@ -26,6 +27,11 @@ typedef struct PgtRefreshRequest
 	int attempt;
 	Snapshot snapshot; /* refresh to this one, after pgt_refresh_prepare; NULL: to a new one */
 	TimestampTz snapshot_at; /* when it was taken */
+	/*
+	 * The table still has the rows of another query, without identity: compute
+	 * everything, write the difference, and only then make the identity index.
+	 */
+	bool redefined;
 } PgtRefreshRequest;
 
 /* Reason of a refresh that computes everything, since the delta had an error. */
@@ -70,7 +76,13 @@ extern void pgt_refresh_create_storage(const PgtStreamTable *st, const struct Pg
 									   bool is_stage);
 /* After st->identity was changed; errors object_not_in_prerequisite_state if there is no key. */
 extern void pgt_refresh_set_identity(const PgtStreamTable *st);
-/* Takes index and replica identity from the (empty) user's table, before its query changes. */
+/* Of this only the state table. */
+extern void pgt_refresh_create_states(const PgtStreamTable *st, const struct PgtStage *stage);
+/* The indexes that we made on the user's table. */
+extern List *pgt_refresh_list_indexes(Oid relid);
+/* Do these fit the last stage of another query? Else they have to be dropped before. */
+extern bool pgt_refresh_fits_storage(Oid relid, const struct PgtStage *stage);
+/* Takes index and replica identity from the user's table; a refresh with redefined follows. */
 extern void pgt_refresh_drop_storage(const PgtStreamTable *st);
 
 #endif /* PGT_REFRESH_H */

@@ -26,10 +26,11 @@ COMMENT ON FUNCTION pgtrickle.create_or_replace_stream_table IS
 
 CREATE FUNCTION pgtrickle.alter_stream_table(name text, query text DEFAULT NULL,
 	schedule text DEFAULT NULL, refresh_mode text DEFAULT NULL, status text DEFAULT NULL,
-	diamond_consistency text DEFAULT NULL, identity text DEFAULT NULL) RETURNS void
+	diamond_consistency text DEFAULT NULL, identity text DEFAULT NULL,
+	cascade boolean DEFAULT false) RETURNS void
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_alter_stream_table';
 COMMENT ON FUNCTION pgtrickle.alter_stream_table IS
-	'changes what is given; a new query fills the table anew';
+	'changes what is given; a new query keeps the table, or with cascade makes it again';
 
 CREATE FUNCTION pgtrickle.drop_stream_table(name text, cascade boolean DEFAULT false) RETURNS void
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_drop_stream_table';

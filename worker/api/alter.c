@@ -2,16 +2,24 @@
  * alter.c: changing a stream table: its options, its query, and what a change
  * of other objects makes necessary.
  *
- * A new query keeps the user's table, with its oid, grants, indexes and views,
- * as long as the columns stay the same, change their types or are followed by
- * new ones; else see recreate.c. The table is filled anew in the same
- * transaction, so nobody else sees it empty.
+ * A new query whose columns are those of the table, or these followed by new
+ * ones, keeps the user's table and everything on it. Hidden view, stages,
+ * states, capture and dependencies are exchanged, and the rows become those of
+ * the new query as a difference: who reads the table, by query, as a stream
+ * table or from the WAL, sees what is different and nothing else. Other columns
+ * need the user's consent to what is lost, see losses.c.
+ *
+ * Locks, until the end of the transaction: the refresh lock (and, if the rows
+ * are identified otherwise from now on, those of the stream tables downstream);
+ * ShareRowExclusive on the sources, by oid; on the table the same as long as
+ * neither columns nor identity change, else AccessExclusive.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_attribute.h"
+#include "nodes/makefuncs.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -47,14 +55,6 @@ pgt_lifecycle_open(const char *name)
 
 /* ---- Columns ---- */
 
-static bool
-is_same_column(Form_pg_attribute attribute, const ColumnDef *column)
-{
-	return attribute->atttypid == column->typeName->typeOid &&
-		   attribute->atttypmod == column->typeName->typemod &&
-		   attribute->attcollation == column->collOid;
-}
-
 static void
 append_type(StringInfo sql, const ColumnDef *column)
 {
@@ -64,26 +64,34 @@ append_type(StringInfo sql, const ColumnDef *column)
 		appendStringInfo(sql, " COLLATE %s", pgt_sqltext_collation(column->collOid));
 }
 
-/* Are the old columns the first of the new ones, but for their types? */
-static bool
-can_follow(Oid relid, List *columns)
+static PgtColumnsFit
+fit_columns(Oid relid, List *columns)
 {
-	Relation table = table_open(relid, AccessExclusiveLock);
+	Relation table = table_open(relid, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(table);
-	bool follows = list_length(columns) >= desc->natts;
+	PgtColumnsFit fit = list_length(columns) < desc->natts	  ? PGT_COLUMNS_REMAKE
+						: list_length(columns) == desc->natts ? PGT_COLUMNS_SAME
+															  : PGT_COLUMNS_FOLLOW;
 
-	for (int i = 0; i < desc->natts && follows; i++)
-		follows = strcmp(NameStr(TupleDescAttr(desc, i)->attname),
-						 list_nth_node(ColumnDef, columns, i)->colname) == 0;
+	for (int i = 0; i < desc->natts && fit != PGT_COLUMNS_REMAKE; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		ColumnDef *column = list_nth_node(ColumnDef, columns, i);
+
+		if (strcmp(NameStr(attribute->attname), column->colname) != 0)
+			fit = PGT_COLUMNS_REMAKE;
+		else if (!pgt_query_is_same_column(attribute, column))
+			fit = PGT_COLUMNS_RETYPE;
+	}
 	table_close(table, NoLock);
-	return follows;
+	return fit;
 }
 
 /* ALTER TABLE that gives the table the columns, or NULL if it has them. */
 static char *
 alter_columns_statement(Oid relid, List *columns)
 {
-	Relation table = table_open(relid, AccessExclusiveLock);
+	Relation table = table_open(relid, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(table);
 	StringInfoData sql;
 	int i = 0;
@@ -100,7 +108,7 @@ alter_columns_statement(Oid relid, List *columns)
 			appendStringInfo(&sql, "%s ADD COLUMN %s ", sql.len > 0 ? "," : "", name);
 			append_type(&sql, column);
 		}
-		else if (!is_same_column(TupleDescAttr(desc, i), column))
+		else if (!pgt_query_is_same_column(TupleDescAttr(desc, i), column))
 		{
 			appendStringInfo(&sql, "%s ALTER COLUMN %s TYPE ", sql.len > 0 ? "," : "", name);
 			append_type(&sql, column);
@@ -116,14 +124,31 @@ alter_columns_statement(Oid relid, List *columns)
 
 /* ---- Query ---- */
 
+/*
+ * For comparing queries. A view's stored query may have entries in its range
+ * table that nothing refers to (OLD and NEW); with more than one entry names
+ * are qualified, so every query gets one.
+ */
 static char *
-stored_query_text(Oid view_relid)
+comparable_text(Query *query)
+{
+	Query *copy = copyObject(query);
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+
+	rte->rtekind = RTE_RESULT;
+	rte->eref = makeAlias("*RESULT*", NIL);
+	copy->rtable = lappend(copy->rtable, rte);
+	return pgt_query_text(copy);
+}
+
+static bool
+is_stored_query(Query *query, Oid view_relid)
 {
 	Relation view = table_open(view_relid, AccessShareLock);
-	char *text = pgt_query_text(copyObject(get_view_query(view)));
+	bool same = strcmp(comparable_text(query), comparable_text(get_view_query(view))) == 0;
 
 	table_close(view, NoLock);
-	return text;
+	return same;
 }
 
 static List *
@@ -142,51 +167,93 @@ list_consumers(Oid relid)
 	return consumers;
 }
 
-/*
- * Without rows and identity the table can take any rows and any identity. Who
- * reads it may have relied on its key, and will not see as changes how its rows
- * are replaced: rebuild_consumers must follow.
- */
-static void
-empty_table(PgtStreamTable *st)
+/* Columns that are never null only because they are our key. */
+static Bitmapset *
+primary_key_columns(const PgtStreamTable *st)
+{
+	Relation table = table_open(st->relid, AccessShareLock);
+	Bitmapset *columns = NULL;
+
+	if (list_member_oid(pgt_refresh_list_indexes(st->relid), RelationGetPrimaryKeyIndex(table)))
+		for (int i = 1; i <= RelationGetDescr(table)->natts; i++)
+			if (TupleDescAttr(RelationGetDescr(table), i - 1)->attnotnull)
+				columns = bms_add_member(columns, i);
+	table_close(table, NoLock);
+	return columns;
+}
+
+static bool
+uses_columns(const PgtStreamTable *st, Oid relid, const Bitmapset *columns)
 {
 	ListCell *lc;
 
+	foreach (lc, pgt_dependency_list(st->pgt_id))
+	{
+		PgtDependency *dependency = lfirst(lc);
+
+		if (dependency->relid == relid && bms_overlap(dependency->columns, columns))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Stream tables that may rely on the key of this one, or on its columns being
+ * never null, let go. Their views mean nothing until redefine_consumers has
+ * made them again.
+ */
+static List *
+release_consumers(PgtStreamTable *st)
+{
+	List *released = NIL;
+	List *indexes = pgt_refresh_list_indexes(st->relid);
+	Bitmapset *not_null = primary_key_columns(st);
+	ListCell *lc;
+
 	foreach (lc, list_consumers(st->relid))
-		pgt_define_drop_machinery(lfirst(lc));
-	pgt_define_drop_machinery(st);
-	pgt_ddl_run_as(pgt_stream_table_owner(st),
-				   psprintf("TRUNCATE %s", pgt_sqltext_relation(st->relid)));
-	pgt_refresh_drop_storage(st);
+	{
+		PgtStreamTable *consumer = lfirst(lc);
+		List *relied = pgt_delta_analyze(consumer->view_relid, NULL)->constraints;
+
+		if (list_length(list_difference_oid(relied, indexes)) == list_length(relied) &&
+			!uses_columns(consumer, st->relid, not_null))
+			continue;
+		pgt_define_drop_machinery(consumer);
+		released = lappend(released, consumer);
+	}
+	return released;
 }
 
 static void
-rebuild_consumers(PgtStreamTable *st)
+redefine_consumers(PgtStreamTable *st, List *consumers)
 {
 	const char *reason = psprintf("stream table %s was redefined", pgt_sqltext_relation(st->relid));
 	ListCell *lc;
 
-	foreach (lc, list_consumers(st->relid))
+	foreach (lc, consumers)
 		pgt_lifecycle_rebuild(lfirst(lc), reason);
 }
 
-static void
-fill_again(PgtStreamTable *st, bool was_filled)
-{
-	PgtRefreshRequest request = {
-		.pgt_id = st->pgt_id, .mode = "FULL", .initiated_by = "MANUAL", .attempt = 1};
-
-	if (was_filled)
-		(void) pgt_refresh_run(&request);
-}
-
+/* Are there rows, even if they come from a dump? */
 static bool
 is_filled(const PgtStreamTable *st)
 {
 	PgtFrontierRow row;
 
 	pgt_frontier_get(st->pgt_id, &row);
-	return row.frontier.valid;
+	return row.frontier.valid || row.last_refresh_at != 0;
+}
+
+static void
+fill_again(PgtStreamTable *st, bool new_identity)
+{
+	PgtRefreshRequest request = {.pgt_id = st->pgt_id,
+								 .mode = "FULL",
+								 .initiated_by = "MANUAL",
+								 .attempt = 1,
+								 .redefined = new_identity};
+
+	(void) pgt_refresh_run(&request);
 }
 
 static void
@@ -212,49 +279,87 @@ lock_downstream(PgtStreamTable *st)
 		lock_downstream(lfirst(lc));
 }
 
-static void
-set_query(PgtStreamTable *st, const char *text, Query *query)
+/* Will the rows be identified as they are now? */
+static bool
+keeps_identity(const PgtStreamTable *st, const PgtDefinition *definition, List *columns,
+			   PgtColumnsFit fit)
 {
-	List *columns = pgt_query_columns(query);
+	PgtStage *last = llast(definition->stages);
+	Relation table = table_open(st->relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(table);
+	bool keeps = fit == PGT_COLUMNS_SAME || last->identity != PGT_IDENTITY_ROW;
+
+	if (last->identity == PGT_IDENTITY_KEY)
+		for (int i = 0; i < last->nkeys && keeps; i++)
+			keeps = last->keys[i] <= desc->natts &&
+					pgt_query_is_same_column(TupleDescAttr(desc, last->keys[i] - 1),
+											 list_nth_node(ColumnDef, columns, last->keys[i] - 1));
+	table_close(table, NoLock);
+	return keeps && fit != PGT_COLUMNS_REMAKE && pgt_refresh_fits_storage(st->relid, last);
+}
+
+/* View, stages, states, capture and dependencies of the new query instead of the old ones. */
+static void
+exchange_machinery(PgtStreamTable *st, const char *text, Query *query, List *columns,
+				   bool with_identity)
+{
 	List *old_sources = pgt_dependency_list(st->pgt_id);
 
-	pgt_define_check_cycle(st, query);
-	lock_downstream(st);
-	LockRelationOid(st->relid, AccessExclusiveLock);
-	if (can_follow(st->relid, columns))
-	{
-		empty_table(st);
-		set_columns(st->relid, columns);
-		pgt_define_drop_view(st->view_relid, st->relid);
-	}
-	else
-	{
-		pgt_recreate_check(st);
-		pgt_define_drop_machinery(st);
-		pgt_recreate_table(st, columns);
-	}
 	st->view_relid = pgt_define_view(st->pgt_id, st->relid, query, columns,
 									 pgt_stream_table_owner(st));
 	st->original_query = pstrdup(text);
 	pgt_stream_table_update(st);
 	pgt_query_check_rights(st->view_relid);
-	(void) pgt_define_machinery(st, text);
+	(void) pgt_define_machinery(st, text, with_identity);
 	pgt_stream_table_update(st);
 	pgt_define_release_sources(old_sources);
+}
+
+static void
+set_query(PgtStreamTable *st, const char *text, Query *query, PgtLossPolicy policy,
+		  const char *reason)
+{
+	List *columns = pgt_query_columns(query);
+	PgtDefinition *definition = pgt_delta_analyze(InvalidOid, copyObject(query));
+	PgtColumnsFit fit = fit_columns(st->relid, columns);
+	bool keep_identity = keeps_identity(st, definition, columns, fit);
+	bool was_filled = is_filled(st);
+	List *consumers = NIL;
+
+	pgt_define_check_cycle(st, query);
+	if (!keep_identity)
+		lock_downstream(st);
+	pgt_define_lock_sources(definition);
+	LockRelationOid(st->relid, keep_identity && fit == PGT_COLUMNS_SAME ? ShareRowExclusiveLock
+																		: AccessExclusiveLock);
+	pgt_losses_settle(st, columns, fit, keep_identity, policy);
+	if (!keep_identity)
+		consumers = release_consumers(st);
+	pgt_define_drop_machinery(st);
+	if (fit == PGT_COLUMNS_REMAKE)
+		pgt_recreate_table(st, columns);
+	else
+	{
+		if (!keep_identity)
+			pgt_ddl_drop_storage(st);
+		set_columns(st->relid, columns);
+		pgt_define_drop_view(st->view_relid, st->relid);
+	}
+	exchange_machinery(st, text, query, columns, fit == PGT_COLUMNS_REMAKE || !was_filled);
+	pgt_frontier_mark_rebuild(st->pgt_id, reason);
+	if (was_filled)
+		fill_again(st, !keep_identity && fit != PGT_COLUMNS_REMAKE);
+	redefine_consumers(st, consumers);
 }
 
 void
 pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason)
 {
-	bool was_filled = is_filled(st);
 	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
 	Query *query = pgt_query_parse(text);
 
 	pgt_security_restore(&saved);
-	set_query(st, st->original_query, query);
-	pgt_frontier_mark_rebuild(st->pgt_id, reason);
-	fill_again(st, was_filled);
-	rebuild_consumers(st);
+	set_query(st, st->original_query, query, PGT_LOSE_COLUMNS, reason);
 }
 
 void
@@ -300,10 +405,9 @@ check_mode(const PgtStreamTable *st)
 		pgt_query_refuse_mode(definition, st->original_query);
 }
 
-void
+bool
 pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 {
-	bool was_filled = is_filled(st);
 	char *old_identity = st->identity;
 	Query *query = NULL;
 	bool changed;
@@ -312,17 +416,15 @@ pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 	if (args->query != NULL)
 	{
 		query = pgt_query_parse(args->query);
-		if (strcmp(pgt_query_text(copyObject(query)), stored_query_text(st->view_relid)) == 0)
+		if (is_stored_query(query, st->view_relid))
 			query = NULL;
 	}
 	changed = set_options(st, args);
 	if (query != NULL)
 	{
-		set_query(st, args->query, query);
 		pgt_frontier_clear_error(st->pgt_id);
-		pgt_frontier_mark_rebuild(st->pgt_id, "the query was changed");
-		fill_again(st, was_filled);
-		rebuild_consumers(st);
+		set_query(st, args->query, query, args->cascade ? PGT_LOSE_ALL : PGT_LOSE_NOTHING,
+				  "the query was changed");
 	}
 	else if (changed)
 	{
@@ -333,4 +435,5 @@ pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 	}
 	if (args->status != NULL)
 		pgt_lifecycle_pause(st, pgt_option_paused(args->status));
+	return query != NULL || changed || args->status != NULL;
 }

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_attribute.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 
@@ -22,6 +23,8 @@
 extern Query *pgt_query_parse(const char *text);
 /* Columns of its result as ColumnDefs. */
 extern List *pgt_query_columns(Query *query);
+/* Of the same type, with modifier and collation; names are not compared. */
+extern bool pgt_query_is_same_column(Form_pg_attribute attribute, const ColumnDef *column);
 /* Errors unless the owner may read all of it, and row security hides nothing from him. */
 extern void pgt_query_check_rights(Oid view_relid);
 /* The query in words that mean the same under any search_path. */
@@ -47,8 +50,14 @@ extern void pgt_option_warn_scheduler(void);
 extern Oid pgt_define_table(const char *schema, const char *name, List *columns, Oid owner);
 extern Oid pgt_define_view(int64 pgt_id, Oid relid, Query *query, List *columns, Oid owner);
 extern void pgt_define_drop_view(Oid view_relid, Oid relid);
-/* Locks sources, notes dependencies, captures, makes stages and identity. */
-extern PgtDefinition *pgt_define_machinery(PgtStreamTable *st, const char *query_text);
+/*
+ * Locks sources, notes dependencies, captures, makes stages and, unless the
+ * user's table has it already or gets it later, identity.
+ */
+extern PgtDefinition *pgt_define_machinery(PgtStreamTable *st, const char *query_text,
+										   bool with_identity);
+/* Only the locks, for who takes others after them. */
+extern void pgt_define_lock_sources(const PgtDefinition *definition);
 /* The opposite of pgt_define_machinery; see pgt_define_release_view. */
 extern void pgt_define_drop_machinery(PgtStreamTable *st);
 /* Writes down its sources again, after names changed. */
@@ -67,11 +76,33 @@ extern void pgt_define_release_sources(List *dependencies);
 /* Errors with the path if the stream table would read itself. */
 extern void pgt_define_check_cycle(const PgtStreamTable *st, Query *query);
 
-/* ---- recreate.c ---- */
+/* ---- losses.c, recreate.c: what another query costs ---- */
 
-/* Errors if more than rows and grants would be lost with the user's table. */
-extern void pgt_recreate_check(const PgtStreamTable *st);
-/* Another table of the same name, owner and grants; the view goes with the old one. */
+/* How the columns of another query go with the table. */
+typedef enum PgtColumnsFit
+{
+	PGT_COLUMNS_SAME,
+	PGT_COLUMNS_FOLLOW, /* new ones follow */
+	PGT_COLUMNS_RETYPE, /* some change their types, new ones may follow */
+	PGT_COLUMNS_REMAKE	/* some go, change names or places: another table */
+} PgtColumnsFit;
+
+/* What may be lost. */
+typedef enum PgtLossPolicy
+{
+	PGT_LOSE_NOTHING, /* the user gave the query, and no cascade */
+	PGT_LOSE_COLUMNS, /* the user changed a source: columns follow it, nothing else goes */
+	PGT_LOSE_ALL	  /* cascade */
+} PgtLossPolicy;
+
+/*
+ * Errors with a list of what would be lost if that is more than the policy
+ * allows; else drops what cannot stay. keep_identity: the identity index and
+ * what depends on it stay.
+ */
+extern void pgt_losses_settle(const PgtStreamTable *st, List *columns, PgtColumnsFit fit,
+							  bool keep_identity, PgtLossPolicy policy);
+/* Another table of the same name, owner and grants; everything on the old one goes. */
 extern void pgt_recreate_table(PgtStreamTable *st, List *columns);
 
 /* ---- Lifecycle ---- */
@@ -95,10 +126,12 @@ typedef struct PgtAlterArguments
 	const char *status;
 	const char *diamond_consistency;
 	const char *identity;
+	bool cascade;
 } PgtAlterArguments;
 
 extern Oid pgt_lifecycle_create(const PgtCreateArguments *args);
-extern void pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
+/* False if everything is so already. */
+extern bool pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
 /* Reads its query again, from a text that names everything in full, and computes everything. */
 extern void pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason);
 /* Computes everything anew for a definition that changed under it (a view was replaced, ...). */
@@ -125,6 +158,8 @@ extern PgtStreamTable *pgt_lifecycle_open(const char *name);
  */
 extern void pgt_ddl_run(const char *sql);
 extern void pgt_ddl_run_as(Oid owner, const char *sql);
+/* pgt_refresh_drop_storage, which event triggers shall not mind either. */
+extern void pgt_ddl_drop_storage(const PgtStreamTable *st);
 extern bool pgt_ddl_is_internal(void);
 
 /* ddl_stream_table.c: refuses what would change a stream table's shape. */

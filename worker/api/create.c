@@ -110,7 +110,7 @@ pgt_lifecycle_create(const PgtCreateArguments *args)
 	pgt_query_check_rights(st.view_relid);
 	pgt_stream_table_create(&st);
 	pgt_frontier_create(st.pgt_id);
-	(void) pgt_define_machinery(&st, args->query);
+	(void) pgt_define_machinery(&st, args->query, true);
 	pgt_stream_table_update(&st);
 	tell_about_mode(&st);
 	pgt_option_warn_scheduler();

@@ -24,6 +24,7 @@
 
 #include "pgt_capture.h"
 #include "pgt_extension.h"
+#include "pgt_refresh.h"
 #include "pgt_security.h"
 #include "pgt_spi.h"
 #include "pgt_wake.h"
@@ -73,6 +74,21 @@ pgt_ddl_run_as(Oid owner, const char *sql)
 
 	run_internal(sql);
 	pgt_security_restore(&saved);
+}
+
+void
+pgt_ddl_drop_storage(const PgtStreamTable *st)
+{
+	internal_depth++;
+	PG_TRY();
+	{
+		pgt_refresh_drop_storage(st);
+	}
+	PG_FINALLY();
+	{
+		internal_depth--;
+	}
+	PG_END_TRY();
 }
 
 /* The statement, or NULL if it is none of our business. */

@@ -178,8 +178,9 @@ is_capturable(const PgtDependency *dependency)
 	return strcmp(dependency->type, "TABLE") == 0 || strcmp(dependency->type, "STREAM_TABLE") == 0;
 }
 
+/* Writers are out until we commit, and what they wrote is visible from now on. */
 static void
-capture_sources(List *dependencies)
+lock_sources(List *dependencies)
 {
 	ListCell *lc;
 
@@ -189,10 +190,30 @@ capture_sources(List *dependencies)
 
 		if (!is_capturable(dependency) || pgt_delta_source_reason(dependency->relid) != NULL)
 			continue;
-		/* Writers are out until we commit, and what they wrote is visible from now on. */
 		(void) find_all_inheritors(dependency->relid, NoLock, NULL);
 		LockRelationOid(dependency->relid, ShareRowExclusiveLock);
 		(void) find_all_inheritors(dependency->relid, ShareRowExclusiveLock, NULL);
+	}
+}
+
+void
+pgt_define_lock_sources(const PgtDefinition *definition)
+{
+	lock_sources(make_dependencies(0, definition));
+}
+
+static void
+capture_sources(List *dependencies)
+{
+	ListCell *lc;
+
+	lock_sources(dependencies);
+	foreach (lc, dependencies)
+	{
+		PgtDependency *dependency = lfirst(lc);
+
+		if (!is_capturable(dependency) || pgt_delta_source_reason(dependency->relid) != NULL)
+			continue;
 		pgt_capture_install(dependency->relid, dependency->columns,
 							strcmp(dependency->type, "STREAM_TABLE") == 0);
 	}
@@ -274,7 +295,7 @@ pgt_define_check_cycle(const PgtStreamTable *st, Query *query)
 /* ---- What makes it live ---- */
 
 PgtDefinition *
-pgt_define_machinery(PgtStreamTable *st, const char *query_text)
+pgt_define_machinery(PgtStreamTable *st, const char *query_text, bool with_identity)
 {
 	PgtDefinition *definition = pgt_delta_analyze(st->view_relid, NULL);
 	List *dependencies = make_dependencies(st->pgt_id, definition);
@@ -287,7 +308,15 @@ pgt_define_machinery(PgtStreamTable *st, const char *query_text)
 	capture_sources(dependencies);
 	pgt_delta_create_stages(st->pgt_id, st->relid, definition);
 	foreach (lc, definition->stages)
-		pgt_refresh_create_storage(st, lfirst(lc), lnext(definition->stages, lc) != NULL);
+	{
+		PgtStage *stage = lfirst(lc);
+		bool is_stage = lnext(definition->stages, lc) != NULL;
+
+		if (is_stage || with_identity)
+			pgt_refresh_create_storage(st, stage, is_stage);
+		else
+			pgt_refresh_create_states(st, stage);
+	}
 	CommandCounterIncrement();
 	return definition;
 }

@@ -120,7 +120,8 @@ pgt_create_or_replace_stream_table(PG_FUNCTION_ARGS)
 	changes.diamond_consistency = args.diamond_consistency != NULL ? args.diamond_consistency
 																   : "aligned";
 	changes.identity = args.identity;
-	pgt_lifecycle_alter(st, &changes);
+	if (!pgt_lifecycle_alter(st, &changes))
+		ereport(NOTICE, (errmsg("stream table \"%s\" is defined so already, skipping", args.name)));
 	PG_RETURN_OID(st->relid);
 }
 
@@ -137,7 +138,8 @@ pgt_alter_stream_table(PG_FUNCTION_ARGS)
 	changes.status = text_or_null(fcinfo, 4);
 	changes.diamond_consistency = text_or_null(fcinfo, 5);
 	changes.identity = text_or_null(fcinfo, 6);
-	pgt_lifecycle_alter(pgt_lifecycle_open(name), &changes);
+	changes.cascade = !PG_ARGISNULL(7) && PG_GETARG_BOOL(7);
+	(void) pgt_lifecycle_alter(pgt_lifecycle_open(name), &changes);
 	PG_RETURN_VOID();
 }
 

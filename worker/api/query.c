@@ -163,6 +163,14 @@ pgt_query_columns(Query *query)
 	return columns;
 }
 
+bool
+pgt_query_is_same_column(Form_pg_attribute attribute, const ColumnDef *column)
+{
+	return attribute->atttypid == column->typeName->typeOid &&
+		   attribute->atttypmod == column->typeName->typemod &&
+		   attribute->attcollation == column->collOid;
+}
+
 char *
 pgt_query_text(Query *query)
 {

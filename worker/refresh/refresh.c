@@ -149,7 +149,11 @@ check_capture(Refresh *refresh)
 	}
 }
 
-/* An index that somebody dropped is made again, and everything computed. */
+/*
+ * An index that somebody dropped, or that a better key of the sources asks for,
+ * is made (again), and everything computed: first that, since what is stored
+ * need not fit it.
+ */
 static void
 check_storage(Refresh *refresh)
 {
@@ -158,11 +162,14 @@ check_storage(Refresh *refresh)
 	foreach (lc, refresh->definition->stages)
 	{
 		const PgtStage *stage = lfirst(lc);
+		bool is_last = lnext(refresh->definition->stages, lc) == NULL;
 
+		if (is_last && refresh->request->redefined)
+			refresh->unindexed = bms_add_member(refresh->unindexed, stage->number);
 		if (stage->technique == PGT_TECHNIQUE_FULL || pgt_storage_is_complete(stage))
 			continue;
-		pgt_refresh_create_storage(refresh->st, stage,
-								   lnext(refresh->definition->stages, lc) != NULL);
+		pgt_refresh_create_states(refresh->st, stage);
+		refresh->unindexed = bms_add_member(refresh->unindexed, stage->number);
 		refresh->broken = "the index that identifies its rows was missing";
 	}
 	if (refresh->broken != NULL)

@@ -208,6 +208,7 @@ typedef struct Refresh
 	PgtFrontier frontier; /* the new one */
 	List *changes;		  /* PgtChangeSet of the sources, later also of stages */
 	bool truncated;		  /* a source was */
+	Bitmapset *unindexed; /* numbers of stages whose identity index comes after their rows */
 	const char *broken;	  /* changes may be missing, because */
 	TimestampTz data_timestamp;
 	int64 refresh_id;
@@ -250,6 +251,9 @@ extern void pgt_rights_check(const PgtStreamTable *st, Oid owner);
 
 /* storage.c */
 extern bool pgt_storage_is_complete(const PgtStage *stage);
+/* After all rows of a stage that had no identity index were written. */
+extern void pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage,
+									 PgtDeltaRows *rows, bool is_stage);
 /* Makes room for wide keys among the rows to come; first: where the keys' row or the keys begin. */
 extern void pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first);
 extern void pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first);

@@ -130,6 +130,14 @@ mark_index(const PgtStage *stage, bool is_state)
 							 pgt_sqltext_literal(INDEX_COMMENT)));
 }
 
+/* Rows without a key that are always computed whole are never looked up. */
+static bool
+needs_identity_index(const PgtStage *stage)
+{
+	return stage->identity == PGT_IDENTITY_KEY ||
+		   (stage->identity == PGT_IDENTITY_ROW && stage->technique != PGT_TECHNIQUE_FULL);
+}
+
 static void
 create_identity_index(const PgtStage *stage, bool is_stage)
 {
@@ -138,10 +146,8 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 	TargetInfo *info = pgt_target_get_stage(relation, stage);
 	char *sql = NULL;
 
-	if (OidIsValid(info->index_relid))
+	if (OidIsValid(info->index_relid) || !needs_identity_index(stage))
 		;
-	else if (stage->identity == PGT_IDENTITY_ROW && stage->technique == PGT_TECHNIQUE_FULL)
-		; /* rows are never looked up */
 	else if (stage->identity == PGT_IDENTITY_ROW)
 		sql = psprintf("CREATE INDEX ON %s (%s(%s.*))", name,
 					   pgt_sqltext_qualified(PGT_SCHEMA, "row_hash"),
@@ -311,6 +317,15 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	pgt_spi_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name, columns));
 }
 
+static void
+create_states(const PgtStreamTable *st, const PgtStage *stage)
+{
+	if (stage->technique == PGT_TECHNIQUE_AGGREGATE &&
+		!OidIsValid(
+			get_relname_relid(state_table_name(st, stage), pgt_extension_schema(PGT_STATE_SCHEMA))))
+		create_state_table(st, stage);
+}
+
 /* ---- All together ---- */
 
 /* The user has not chosen a fillfactor: leave room, so that updates stay on their page. */
@@ -345,10 +360,17 @@ pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool
 	create_scope_index(stage);
 	if (!is_stage)
 		set_replica_identity(st, stage);
-	if (stage->technique == PGT_TECHNIQUE_AGGREGATE &&
-		!OidIsValid(
-			get_relname_relid(state_table_name(st, stage), pgt_extension_schema(PGT_STATE_SCHEMA))))
-		create_state_table(st, stage);
+	create_states(st, stage);
+	pgt_security_restore(&saved);
+}
+
+/* Only the state table: the rows in the user's table are still those of another query. */
+void
+pgt_refresh_create_states(const PgtStreamTable *st, const PgtStage *stage)
+{
+	PgtSecurity saved = pgt_security_become_extension_owner();
+
+	create_states(st, stage);
 	pgt_security_restore(&saved);
 }
 
@@ -383,32 +405,71 @@ drop_primary_key(Oid relid, Oid index_relid, Oid constraint)
 			psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL", table, (char *) lfirst(lc)));
 }
 
+/* Oids of the indexes that we made on the table. */
+List *
+pgt_refresh_list_indexes(Oid relid)
+{
+	List *indexes = NIL;
+	PgtSecurity saved = pgt_security_become_extension_owner();
+	PgtRows *rows = pgt_spi_select(psprintf("SELECT i.indexrelid FROM pg_catalog.pg_index i"
+											" WHERE i.indrelid = %u AND pg_catalog.obj_description("
+											"i.indexrelid, 'pg_class') IN (%s, %s) ORDER BY 1",
+											relid, pgt_sqltext_literal(INDEX_COMMENT),
+											pgt_sqltext_literal(SCOPE_COMMENT)));
+
+	for (int i = 0; i < rows->nrows; i++)
+		indexes = lappend_oid(indexes, pgt_spi_oid(rows, i, 1));
+	pgt_security_restore(&saved);
+	return indexes;
+}
+
 /*
- * Takes identity index and replica identity away from an empty table, so that
- * it can take the rows of another query. Indexes of the user stay.
+ * Are the indexes that we made on the table those that the stage (of a query
+ * that the table does not have yet) needs?
+ */
+bool
+pgt_refresh_fits_storage(Oid relid, const PgtStage *stage)
+{
+	Relation relation = table_open(relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+	List *needed = NIL;
+	List *indexes;
+	bool fits = true;
+
+	if (needs_identity_index(stage))
+		needed = list_make1_oid(info->index_relid);
+	if (stage->nscope > 0)
+		needed = list_append_unique_oid(needed, info->scope_index);
+	if (OidIsValid(info->index_relid) &&
+		RelationGetPrimaryKeyIndex(relation) == info->index_relid &&
+		!can_be_primary(relation, stage))
+		fits = false;
+	fits = fits && !list_member_oid(needed, InvalidOid);
+	table_close(relation, NoLock);
+	indexes = pgt_refresh_list_indexes(relid);
+	return fits && list_difference_oid(indexes, needed) == NIL;
+}
+
+/*
+ * Takes identity index and replica identity away, so that the table can take
+ * the rows of another query. Indexes of the user stay.
  */
 void
 pgt_refresh_drop_storage(const PgtStreamTable *st)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner();
-	PgtRows *rows;
+	ListCell *lc;
 
 	pgt_spi_execute(
 		psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", pgt_sqltext_relation(st->relid)));
-	rows = pgt_spi_select(psprintf("SELECT i.indexrelid FROM pg_catalog.pg_index i"
-								   " WHERE i.indrelid = %u AND pg_catalog.obj_description("
-								   "i.indexrelid, 'pg_class') IN (%s, %s)",
-								   st->relid, pgt_sqltext_literal(INDEX_COMMENT),
-								   pgt_sqltext_literal(SCOPE_COMMENT)));
-	for (int i = 0; i < rows->nrows; i++)
+	foreach (lc, pgt_refresh_list_indexes(st->relid))
 	{
-		Oid index = pgt_spi_oid(rows, i, 1);
-		Oid constraint = get_index_constraint(index);
+		Oid constraint = get_index_constraint(lfirst_oid(lc));
 
 		if (OidIsValid(constraint))
-			drop_primary_key(st->relid, index, constraint);
+			drop_primary_key(st->relid, lfirst_oid(lc), constraint);
 		else
-			pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index)));
+			pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(lfirst_oid(lc))));
 	}
 	pgt_security_restore(&saved);
 }
@@ -477,25 +538,32 @@ can_be_hashed(Relation relation, const TargetInfo *info)
 }
 
 static void
-replace_by_hash_index(const PgtStage *stage, Oid relid, Oid index_relid, const TargetInfo *info,
-					  bool is_state)
+create_hash_index(const PgtStage *stage, Oid relid, const TargetInfo *info, bool is_state)
 {
-	Oid constraint = get_index_constraint(index_relid);
-	PgtSecurity saved = pgt_security_become_extension_owner();
 	StringInfoData columns;
 
 	initStringInfo(&columns);
 	for (int i = 0; i < info->nkeys; i++)
 		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "",
 						 pgt_sqltext_column(relid, info->keys[i].attnum));
-	if (OidIsValid(constraint))
-		drop_primary_key(relid, index_relid, constraint);
-	else
-		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index_relid)));
 	pgt_spi_execute(psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), "
 							 "'0'::pg_catalog.int8))",
 							 pgt_sqltext_relation(relid), columns.data));
 	mark_index(stage, is_state);
+}
+
+static void
+replace_by_hash_index(const PgtStage *stage, Oid relid, Oid index_relid, const TargetInfo *info,
+					  bool is_state)
+{
+	Oid constraint = get_index_constraint(index_relid);
+	PgtSecurity saved = pgt_security_become_extension_owner();
+
+	if (OidIsValid(constraint))
+		drop_primary_key(relid, index_relid, constraint);
+	else
+		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index_relid)));
+	create_hash_index(stage, relid, info, is_state);
 	pgt_security_restore(&saved);
 }
 
@@ -534,6 +602,28 @@ pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first)
 		columns[i] = i + 1;
 	fit(stage, rows, columns, first, false);
 	fit(stage, rows, columns, first, true);
+}
+
+/* After everything was written: what was missing, as the new rows need it. */
+void
+pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, PgtDeltaRows *rows,
+						 bool is_stage)
+{
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+	bool wide = stage->identity == PGT_IDENTITY_KEY && !OidIsValid(info->index_relid) &&
+				has_wide_columns(info) && can_be_hashed(relation, info) &&
+				has_wide_keys(info, rows, stage->keys, 0);
+
+	table_close(relation, NoLock);
+	if (wide)
+	{
+		PgtSecurity saved = pgt_security_become_extension_owner();
+
+		create_hash_index(stage, stage->relid, info, false);
+		pgt_security_restore(&saved);
+	}
+	pgt_refresh_create_storage(st, stage, is_stage);
 }
 
 static bool

@@ -96,63 +96,22 @@ SELECT pgtrickle.alter_stream_table('lines', identity => 'full');
 SELECT relreplident FROM pg_class WHERE oid = 'lines'::regclass;
 SELECT pgtrickle.alter_stream_table('sales', identity => 'key');
 
--- A new query of the same shape keeps the table and everything that users put on it.
+-- A new query; what it keeps and what it costs is in alter.sql.
 CREATE INDEX sales_total ON sales (total);
-CREATE VIEW sales_view AS SELECT region, total FROM sales;
-GRANT SELECT ON sales TO PUBLIC;
-COMMENT ON TABLE sales IS 'kept';
 SELECT pgtrickle.create_stream_table('top', 'SELECT max(total) AS best FROM sales');
-SELECT 'sales'::regclass::oid AS sales_oid \gset
 SELECT pgtrickle.alter_stream_table('sales', query => $$
 	SELECT c.region, count(*) AS n, sum(o.amount) AS total
 	FROM orders o JOIN customers c USING (customer) WHERE o.id > 6 GROUP BY c.region $$);
-SELECT 'sales'::regclass::oid = :sales_oid AS same_table, obj_description('sales'::regclass, 'pg_class'),
-	has_table_privilege('pg_monitor', 'sales', 'SELECT') AS granted;
-SELECT * FROM sales_view ORDER BY region;
-TABLE top;
--- New columns follow, types change.
+SELECT * FROM sales ORDER BY region;
 SELECT pgtrickle.alter_stream_table('sales', query => $$
-	SELECT c.region, count(*)::int AS n, sum(o.amount) AS total, min(o.note) AS first_note
+	SELECT c.region, count(*) AS n, sum(o.amount) AS total, min(o.note) AS first_note
 	FROM orders o JOIN customers c USING (customer) GROUP BY c.region $$);
 SELECT * FROM sales ORDER BY region;
-TABLE top;
-SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'sales'::regclass ORDER BY indexrelid::regclass::text;
 INSERT INTO orders VALUES (14, 2, 1000, 'a note');
 SELECT pgtrickle.refresh_stream_table('sales');
 SELECT pgtrickle.refresh_stream_table('top');
 SELECT * FROM sales ORDER BY region;
 TABLE top;
--- A type that a view uses is the user's business.
-SELECT pgtrickle.alter_stream_table('sales', query => $$
-	SELECT c.region, count(*)::int AS n, sum(o.amount)::int AS total, min(o.note) AS first_note
-	FROM orders o JOIN customers c USING (customer) GROUP BY c.region $$);
-SELECT * FROM sales ORDER BY region;
--- Columns that go or change places: the table is made again, if nothing is lost with it.
-SELECT pgtrickle.alter_stream_table('sales', query => 'SELECT count(*) AS n, customer FROM orders GROUP BY customer');
-SELECT pgtrickle.create_stream_table('shape', 'SELECT customer, count(*) AS n, sum(amount) AS total FROM orders GROUP BY customer');
-GRANT SELECT ON shape TO pg_monitor;
-GRANT SELECT, REFERENCES ON shape TO PUBLIC;
-CREATE INDEX shape_total ON shape (total);
-COMMENT ON COLUMN shape.n IS 'a number';
-SELECT pgtrickle.alter_stream_table('shape', query => 'SELECT count(*) AS n, customer FROM orders GROUP BY customer');
-DROP INDEX shape_total;
-COMMENT ON COLUMN shape.n IS NULL;
-CREATE VIEW on_shape AS SELECT n FROM shape;
-SELECT pgtrickle.alter_stream_table('shape', query => 'SELECT count(*) AS n, customer FROM orders GROUP BY customer');
-DROP VIEW on_shape;
-SET client_min_messages = notice;
-SELECT pgtrickle.alter_stream_table('shape', query => 'SELECT count(*) AS n, customer FROM orders GROUP BY customer');
-SET client_min_messages = warning;
-INSERT INTO orders VALUES (15, 3, 1);
-SELECT pgtrickle.refresh_stream_table('shape');
-SELECT * FROM shape ORDER BY customer;
-SELECT relacl::text LIKE '%pg_monitor=r/%' AS monitor, relacl::text LIKE '%=rx/%' AS everybody FROM pg_class WHERE oid = 'shape'::regclass;
-INSERT INTO shape VALUES (1, 1);
-SELECT action FROM pgtrickle.get_refresh_history('shape') ORDER BY refresh_id;
-SELECT pgtrickle.create_or_replace_stream_table('shape', 'SELECT count(*) AS n FROM orders');
-TABLE shape;
-SELECT pgtrickle.drop_stream_table('shape');
-DELETE FROM orders WHERE id = 15;
 -- Another identity: from a key to whole rows, and back.
 SELECT pgtrickle.alter_stream_table('later', query => 'SELECT region FROM customers GROUP BY region');
 SELECT * FROM later ORDER BY 1;
