@@ -34,6 +34,8 @@ my @cases = (
 	[ 'chain of 10, 1 row', \&chain ],
 	[ 'capture, one-row UPDATE', \&capture_one ],
 	[ 'capture, bulk UPDATE', \&capture_bulk ],
+	[ 'capture, bulk UPDATE, HOT', \&capture_hot ],
+	[ 'capture, bulk INSERT', \&capture_insert ],
 	[ 'commit to visible', \&commit_to_visible ]);
 
 my @wanted = grep { $_->[0] =~ /$opt{only}/i } @cases;
@@ -181,6 +183,7 @@ sub result
 }
 
 sub us { return sprintf '%.0f us', $_[0] * 1e6 }
+sub us1 { return sprintf '%.1f us', $_[0] * 1e6 }
 sub ms { return $_[0] < 0.01 ? sprintf('%.2f ms', $_[0] * 1e3) : sprintf('%.1f ms', $_[0] * 1e3) }
 
 sub times_faster
@@ -302,41 +305,102 @@ sub chain
 	result('chain of 10, 1 row, one transaction', ms(median(@times) - 12 * $empty), '<= 2 ms', 'p99 ' . ms(percentile(99, @times)), '');
 }
 
-# CPU of a one-row UPDATE with and without somebody listening.
+# Two tables with the same rows, of which one is captured; what is measured alternates between them.
+sub make_twins
+{
+	my ($fillfactor, $rows, $indexes) = @_;
+	for my $twin ('plain', 'captured')
+	{
+		run("CREATE TABLE $twin (LIKE item) WITH (fillfactor = $fillfactor, autovacuum_enabled = off)");
+		run("INSERT INTO $twin SELECT * FROM item WHERE id <= $rows");
+		run("ALTER TABLE $twin ADD PRIMARY KEY (id)");
+		run("CREATE INDEX ON $twin ($_)") for @$indexes;
+	}
+	stream('st', $sum_query =~ s/item/captured/r);
+	vacuum_twins();
+}
+
+sub vacuum_twins
+{
+	run("VACUUM ANALYZE $_") for 'plain', 'captured';
+}
+
+sub drop_twins
+{
+	run("SELECT pgtrickle.drop_stream_table('st')");
+	run('DROP TABLE plain, captured');
+}
+
+# CPU of the backend per statement, in blocks of 50 that take turns, so that whatever the
+# machine does besides falls upon both. The figure is the median of the differences of pairs.
 sub capture_one
 {
-	my $update = prepared('UPDATE item SET v = v + 1 WHERE id = ?');
-	my $measure = sub {
-		$update->(1 + int(rand($opt{rows}))) for 1 .. 500;
+	my %update;
+	my (@plain, @difference);
+	make_twins(50, 100000, []);
+	$update{$_} = prepared("UPDATE $_ SET v = v + 1 WHERE id = ?") for 'plain', 'captured';
+	my $block = sub {
+		my ($twin) = @_;
 		my $cpu = cpu();
-		$update->(1 + int(rand($opt{rows}))) for 1 .. 5 * $opt{calls};
-		return (cpu() - $cpu) / (5 * $opt{calls});
+		$update{$twin}->(1 + int(rand(100000))) for 1 .. 50;
+		return (cpu() - $cpu) / 50;
 	};
-	my @plain = map { $measure->() } 1 .. 3;
-	stream('st', $sum_query);
-	my @captured = map { $measure->() } 1 .. 3;
-	result('capture, one-row UPDATE, CPU', us(median(@captured) - median(@plain)), '<= 8 us',
-		'CPU of the statement ' . us(median(@plain)) . ' without, ' . us(median(@captured)) . ' with', '');
+	$block->($_) for ('plain', 'captured') x 20;
+	for my $pair (1 .. $opt{calls} / 5)
+	{
+		my %cpu = map { $_ => $block->($_) } $pair % 2 ? ('plain', 'captured') : ('captured', 'plain');
+		push @plain, $cpu{plain};
+		push @difference, $cpu{captured} - $cpu{plain};
+		vacuum_twins() if $pair % 100 == 0;
+	}
+	drop_twins();
+	result('capture, one-row UPDATE, CPU', us1(median(@difference)), '<= 8 us',
+		'CPU of the statement ' . us1(median(@plain)) . ' without; half of the differences between '
+		  . us1(percentile(25, @difference)) . ' and ' . us1(percentile(75, @difference)), '');
+}
+
+# Wall time of a large statement, on twins that take turns.
+sub measure_bulk
+{
+	my ($name, $statement, $after) = @_;
+	my %times;
+	for my $round (1 .. 14)
+	{
+		for my $twin ($round % 2 ? ('plain', 'captured') : ('captured', 'plain'))
+		{
+			my $time = timed(sub { run($statement =~ s/TWIN/$twin/gr) });
+			push @{ $times{$twin} }, $time if $round > 2;
+		}
+		$after->();
+		run("SELECT pgtrickle.refresh_stream_table('st')") if $round % 4 == 0;
+	}
+	result($name, sprintf('%.2fx', median(@{ $times{captured} }) / median(@{ $times{plain} })), '<= 1.25x',
+		ms(median(@{ $times{plain} })) . ' without, ' . ms(median(@{ $times{captured} })) . ' with', '');
 }
 
 sub capture_bulk
 {
-	my (@plain, @captured);
-	my $update = sub {
-		my $from = 100000 * int(rand(9));
-		run('VACUUM item');
-		return timed(sub { run("UPDATE item SET v = v + 1 WHERE id > $from AND id <= $from + 100000") });
-	};
-	$update->() for 1 .. 3;
-	for (1 .. 4)
-	{
-		push @plain, $update->() for 1 .. 3;
-		stream('st', $sum_query);
-		push @captured, $update->() for 1 .. 3;
-		run("SELECT pgtrickle.drop_stream_table('st')");
-	}
-	result('capture, UPDATE of 100,000 rows', sprintf('%.2fx', median(@captured) / median(@plain)), '<= 1.25x',
-		ms(median(@plain)) . ' without, ' . ms(median(@captured)) . ' with', '');
+	make_twins(80, 200000, [ 'g', 'd' ]);
+	measure_bulk('capture, UPDATE of 100,000 rows, three indexes',
+		'UPDATE TWIN SET v = v + 1 WHERE id <= 100000', \&vacuum_twins);
+	drop_twins();
+}
+
+# The hardest case: the table is in memory, no index is touched, nothing else has to be done.
+sub capture_hot
+{
+	make_twins(45, 100000, []);
+	measure_bulk('capture, UPDATE of 100,000 rows, HOT', 'UPDATE TWIN SET v = v + 1', \&vacuum_twins);
+	drop_twins();
+}
+
+sub capture_insert
+{
+	make_twins(100, 100000, []);
+	measure_bulk('capture, INSERT of 100,000 rows',
+		"INSERT INTO TWIN SELECT i, i % 1000, i % 5000, i, 'some text ' || i FROM generate_series(200001, 300000) AS i",
+		sub { run("DELETE FROM $_ WHERE id > 200000") for 'plain', 'captured'; vacuum_twins() });
+	drop_twins();
 }
 
 sub commit_to_visible
