@@ -65,6 +65,8 @@ extern Oid pgt_spi_oid(const PgtRows *rows, int row, int column);
 extern PgtPlan *pgt_spi_prepare(const char *sql, const PgtInput *inputs, int ninputs,
 								int cursor_options);
 extern PlannedStmt *pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs);
+/* False if something that it reads has changed: its text would be read, and planned, again. */
+extern bool pgt_spi_plan_is_valid(PgtPlan *plan);
 /* EXPLAIN's text of a kept plan; analyze runs it. Inputs need their rows, if empty ones. */
 extern char *pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
 							 bool analyze);

@@ -241,6 +241,12 @@ get_source(PgtPlan *plan)
 	return (CachedPlanSource *) linitial(plan->plan->plancache_list);
 }
 
+bool
+pgt_spi_plan_is_valid(PgtPlan *plan)
+{
+	return get_source(plan)->is_valid;
+}
+
 static QueryEnvironment *
 make_environment(const PgtInput *inputs, int ninputs)
 {

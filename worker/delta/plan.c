@@ -8,8 +8,8 @@
  *
  * A relcache invalidation of anything the definition reads makes it stale, and
  * so does any change of roles: it is analysed again at the next refresh, and a
- * plan whose text is still the same is kept (the plan cache itself replans what
- * must be replanned).
+ * plan whose text is still the same is kept. A plan that the server would make
+ * again is made again here, from a text with the names of now.
  */
 #include "postgres.h"
 
@@ -372,6 +372,12 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	while ((member = bms_next_member(nulls, member)) >= 0)
 		key.nulls |= 1U << (member & 31);
 	entry = hash_search(plans, &key, HASH_FIND, NULL);
+	/* Its text would be read again, though names in it may have changed, and planned as may be. */
+	if (entry != NULL && !pgt_spi_plan_is_valid(entry->plan))
+	{
+		drop_plan(entry);
+		entry = NULL;
+	}
 	if (entry != NULL && entry->generation == delta->generation)
 	{
 		entry->last_used = ++uses;

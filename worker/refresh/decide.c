@@ -108,6 +108,9 @@ pgt_decide_action(Refresh *refresh)
 		return (Decision){"NO_DATA", NULL};
 	if (full_reason != NULL)
 		return (Decision){"FULL", full_reason};
+	/* Meanwhile only the last stage was computed, if any: the others are of some earlier time. */
+	if (refresh->st->full_reason != NULL)
+		return (Decision){"REINITIALIZE", "the query can be maintained incrementally again"};
 	if (mode == PGT_MODE_FULL)
 		return (Decision){"FULL", "refresh mode is FULL"};
 	if (mode == PGT_MODE_AUTO && is_full_cheaper(refresh, &reason))

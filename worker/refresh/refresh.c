@@ -477,6 +477,22 @@ nothing_happened(const Refresh *refresh)
 		   result->rows_inserted + result->rows_updated + result->rows_deleted == 0;
 }
 
+/*
+ * Rights, sources and functions change, and with them whether the query can be maintained.
+ * Written down with the refresh that is the first to compute less, or more, than before.
+ */
+static void
+note_full_reason(Refresh *refresh)
+{
+	const char *before = refresh->st->full_reason;
+	char *now = refresh->definition->full_reason;
+
+	if ((before == NULL) == (now == NULL) && (now == NULL || strcmp(before, now) == 0))
+		return;
+	refresh->st->full_reason = now;
+	pgt_stream_table_update(refresh->st);
+}
+
 static void
 run_locked(Refresh *refresh)
 {
@@ -497,7 +513,10 @@ run_locked(Refresh *refresh)
 	refresh->result.reason = decision.reason;
 	begin_work = pgt_clock_now();
 	if (strcmp(decision.action, "NO_DATA") != 0)
+	{
 		run_work(refresh);
+		note_full_reason(refresh);
+	}
 	PGT_POINT("refresh-after-apply");
 	end = pgt_clock_now();
 	refresh->result.duration_ms = pgt_clock_ms_between(start, end);

@@ -59,4 +59,44 @@ RESET DateStyle;
 RESET TimeZone;
 SELECT * FROM constant ORDER BY id;
 
+-- While a query can only be computed whole, its inner stages are not kept: when it can be maintained
+-- again, they were those of the time before.
+CREATE TABLE dup (id int PRIMARY KEY, k int, name text);
+CREATE TABLE other (k int PRIMARY KEY, n int);
+INSERT INTO dup SELECT i, i, 'n' || i FROM generate_series(1, 3) i;
+INSERT INTO other SELECT i, i FROM generate_series(1, 5) i;
+SELECT pgtrickle.create_stream_table('staged',
+	'SELECT d.name, o.n FROM (SELECT DISTINCT k, name FROM dup) d JOIN other o ON o.k = d.k');
+ALTER TABLE dup SET UNLOGGED;
+UPDATE dup SET name = name || '!';
+SELECT * FROM check_st('staged');
+SELECT full_reason FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'staged';
+ALTER TABLE dup SET LOGGED;
+UPDATE dup SET name = name || '?';
+SELECT * FROM check_st('staged');
+SELECT full_reason FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'staged';
+UPDATE dup SET name = name || '#' WHERE id > 1;
+SELECT * FROM check_st('staged');
+SELECT action, refresh_reason FROM pgtrickle.get_refresh_history('staged');
+
+-- Kept statements name functions and schemas, which can be renamed.
+CREATE SCHEMA found_too;
+CREATE TABLE found_too.t (id int PRIMARY KEY, k int);
+CREATE FUNCTION found_too.twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
+SELECT pgtrickle.create_stream_table('renamed', 'SELECT id, found_too.twice(k) AS k FROM found_too.t');
+INSERT INTO found_too.t VALUES (1, 1);
+SELECT * FROM check_st('renamed');
+ALTER SCHEMA found_too RENAME TO found_three;
+INSERT INTO found_three.t VALUES (2, 2);
+SELECT * FROM check_st('renamed');
+ALTER FUNCTION found_three.twice(int) RENAME TO double;
+SELECT * FROM check_st('renamed'); -- FULL
+INSERT INTO found_three.t VALUES (3, 3);
+SELECT * FROM check_st('renamed');
+ALTER SCHEMA found_three RENAME TO found_four;
+INSERT INTO found_four.t VALUES (4, 4);
+SELECT * FROM check_st('renamed');
+SELECT action, refresh_reason FROM pgtrickle.get_refresh_history('renamed');
+DROP SCHEMA found_four CASCADE;
+
 DROP SCHEMA found CASCADE;
