@@ -130,10 +130,14 @@ sub report
 	my $stats = $runner->{stats};
 	my $constructs = delete $stats->{constructs} || {};
 	my $incremental = delete $stats->{'constructs incremental'} || {};
+	my $refreshes = delete $stats->{'construct refreshes'} || {};
+	my $by_delta = delete $stats->{'construct refreshes incremental'} || {};
 
 	printf "\noracle: %d seeds in %.0f s, %d failed\n", $ran, time() - $start, $failed;
-	print "\nstream tables by construct (incremental of all)\n";
-	printf "  %-42s %6d of %6d\n", $_, $incremental->{$_} || 0, $constructs->{$_} for sort keys %$constructs;
+	print "\nby construct: stream tables, of them incremental; refreshes with changes, of them by a delta\n";
+	printf "  %-42s %7d %7d %9d %9d\n", $_, $constructs->{$_}, $incremental->{$_} || 0, $refreshes->{$_} || 0,
+	  $by_delta->{$_} || 0
+	  for sort keys %$constructs;
 	for my $what (sort keys %$stats)
 	{
 		print "\n$what\n";

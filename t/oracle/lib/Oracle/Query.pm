@@ -19,26 +19,35 @@ use Oracle::Random;
 use Oracle::Types;
 use Oracle::Schema;
 use Oracle::Tree;
+use Oracle::Language;
 
 our @EXPORT = qw(make_query make_query_like make_view_query);
 
-my %tags;		# constructs used by the query being made
+our %tags;		# constructs used by the query being made
 my $alias;
 my $sources;	# what a leaf can be: [{ name, cols, key, kind }]
+
+sub start_query
+{
+	my ($relations) = @_;
+
+	%tags = ();
+	$alias = 0;
+	$sources = $relations;
+	start_language();
+}
 
 sub make_query
 {
 	my ($relations, %opt) = @_;
 
-	%tags = ();
-	$alias = 0;
-	$sources = $relations;
-	my $query =
-	    chance(0.07) ? make_full_only()
-	  : chance(0.12) ? make_union(2)
-	  :                make_select(2);
+	start_query($relations);
+	my $query;
+	$query = make_recursive() if !is_wide() && afford('recursive', 0.02);
+	$query ||= chance(0.18) ? make_setop(2) : make_select(2);
+	tag_subqueries($query, '');
 	my ($first) = query_columns($query);
-	$query->{order} = 1 if chance(0.04) && !$query->{tail} && is_key($first->{type});
+	$query->{order} = 1 if chance(0.04) && !$query->{tail} && !$query->{sort} && is_key($first->{type});
 	return ($query, [ sort keys %tags ]);
 }
 
@@ -47,23 +56,20 @@ sub make_query_like
 {
 	my ($relations, $query) = @_;
 
-	%tags = ();
-	$alias = 0;
-	$sources = $relations;
+	start_query($relations);
 	return make_select(1, [ map { $_->{type} } query_columns($query) ]);
 }
 
 sub make_view_query
 {
 	my ($relations) = @_;
-	my ($query) = do {
-		%tags = ();
-		$alias = 0;
-		$sources = $relations;
-		chance(0.2) ? make_union(0) : make_select(0);
-	};
-	return $query;
+
+	start_query($relations);
+	return chance(0.2) ? make_setop(0) : make_select(0);
 }
+
+sub tag { $tags{ $_[0] } = 1 }
+sub next_alias { return 'a' . ++$alias }
 
 sub expression
 {
@@ -84,11 +90,12 @@ sub expression
 sub make_leaf
 {
 	my ($depth, $with) = @_;
+	return odd_leaf() if afford('odd', 0.015);
 	my $name = 'a' . ++$alias;
 
 	if ($depth > 0 && chance(0.22))
 	{
-		my $query = chance(0.2) ? make_union($depth - 1) : make_select($depth - 1);
+		my $query = chance(0.2) ? make_setop($depth - 1) : make_select($depth - 1, undef, $with);
 		$tags{'subquery in FROM'} = 1;
 		return ({ k => 'sub', q => $query, alias => $name }, scope_of_query($name, $query));
 	}
@@ -111,7 +118,9 @@ sub make_leaf
 	} @{ $source->{cols} };
 
 	$tags{"from $source->{kind}"} = 1 if $source->{kind} ne 'plain';
-	return ({ k => 'table', name => $source->{name}, alias => $name, source => $source }, \@scope);
+	my $only = $source->{kind} eq 'inherited' && chance(0.25) ? 1 : 0;
+	$tags{'FROM ONLY'} = 1 if $only;
+	return ({ k => 'table', name => $source->{name}, alias => $name, source => $source, only => $only }, \@scope);
 }
 
 sub scope_of_query
@@ -136,6 +145,7 @@ sub output_of
 			my %e = %{ $arms[0][$i]{e} };
 			$e{st} = 0 if grep { !$_->[$i]{e}{st} } @arms;
 			$e{ap} = 1 if grep { $_->[$i]{e}{ap} } @arms;
+			$e{st} = 0 if $query->{op} ne 'UNION ALL' && !is_exact($e{type});
 			+{ as => $arms[0][$i]{as}, e => \%e }
 		} 0 .. $#{ $arms[0] }
 	];
@@ -150,6 +160,11 @@ sub make_from
 
 	for (2 .. $n)
 	{
+		if (afford('lateral', 0.06))
+		{
+			($from, $scope) = join_lateral($from, $scope);
+			next;
+		}
 		my ($right, $right_scope) = make_leaf($depth, $with);
 
 		$tags{'self join'} = 1
@@ -163,6 +178,7 @@ sub make_from
 		}
 		($from, $scope) = make_join($from, $scope, $right, $right_scope);
 	}
+	($from, $scope) = join_lateral($from, $scope) if afford('lateral', 0.05);
 	return ($from, $scope);
 }
 
@@ -198,8 +214,32 @@ sub make_join
 			push @{ $join->{on} }, predicate([ @$left_scope, @$right_scope ], 1);
 		}
 	}
+	merge_columns($join, $left_scope, $right_scope) if $type =~ /^(?:LEFT |FULL )?JOIN\z/ && chance(0.08);
 	$tags{ lc $type } = 1;
 	return ($join, [ @$left_scope, @$right_scope ]);
+}
+
+# USING and NATURAL instead of ON, where both sides have columns of one name and type.
+sub merge_columns
+{
+	my ($join, $left_scope, $right_scope) = @_;
+	my ($left, $right) = @$join{qw(l r)};
+	return unless defined $left->{alias} && defined $right->{alias};
+	my %type = map { $_->{f} =~ /^\w+\.(.+)\z/ ? ($1 => $_->{type}) : () } @$left_scope;
+	my @both = grep { $_->{f} =~ /^\w+\.(.+)\z/ && defined $type{$1} && $1 ne 'gone' && $1 ne 'late' } @$right_scope;
+	my @same = grep { $_->{f} =~ /^\w+\.(.+)\z/ && $type{$1} eq $_->{type} && is_key($_->{type}) && !$_->{ap} } @both;
+	return unless @same && !grep { $_->{ap} } @$left_scope;
+
+	# Names of tables may get columns later, which a natural join would take.
+	if (@same == @both && !grep { $_->{k} eq 'table' && $_->{source}{kind} !~ /^(?:view|stream table)\z/ } $left, $right)
+	{
+		$tags{'NATURAL JOIN'} = 1;
+		$join->{natural} = 1;
+		return;
+	}
+	my ($name) = pick(@same)->{f} =~ /^\w+\.(.+)\z/;
+	$tags{'JOIN USING'} = 1;
+	$join->{using} = $name;
 }
 
 # Pairs of columns of one type; the integers twice, they match more often.
@@ -228,9 +268,20 @@ sub equality
 		$tags{'expression join key'} = 1;
 		return expression('bool', '{} = {} + 1', $left, $right);
 	}
-	if ($left->{type} eq 'int4' && $type eq 'JOIN' && chance(0.06))
+	if ($type ne 'FULL JOIN' && chance(0.09))
 	{
-		return expression('bool', pick('{} < {}', '{} IS NOT DISTINCT FROM {}'), $left, $right);
+		my $kind = pick('distinct', 'distinct', 'range', 'or');
+		if ($kind eq 'distinct')
+		{
+			$tags{'IS NOT DISTINCT FROM join'} = 1;
+			return expression('bool', '{} IS NOT DISTINCT FROM {}', $left, $right);
+		}
+		if ($left->{type} eq 'int4' && !is_wide())
+		{
+			$tags{"$kind join"} = 1;
+			return expression('bool', pick('{} < {}', '{} BETWEEN {} AND {} + 1'), $left, $right, $right) if $kind eq 'range';
+			return expression('bool', '({} = {} OR {} = {} + 2)', $left, $right, $left, $right);
+		}
 	}
 	return expression('bool', '{} = {}', $left, $right);
 }
@@ -249,6 +300,11 @@ sub value_of
 	my ($scope, $type, $depth, $stable) = @_;
 	my @columns = usable($scope, $type, $stable);
 
+	if ($depth > 0 && afford('scalar', 0.04))
+	{
+		my $made = scalar_subquery($scope, $type);
+		return $made if $made;
+	}
 	if ($depth > 0 && chance(0.3))
 	{
 		my $made = operation($scope, $type, $depth - 1, $stable);
@@ -280,6 +336,15 @@ sub operation
 	return expression('int4', pick('({} + {})', '({} - {})'), $again->('int4'), $again->('int4'))
 	  if $type eq 'int4' && chance(0.6);
 	return expression('int4', pick('o.twice({})', '(- {})', '({} % 3)'), $again->('int4')) if $type eq 'int4' && chance(0.5);
+	if ($type eq 'int4' || $type eq 'text')
+	{
+		my @pairs = usable($scope, 'pair');
+		if (@pairs && chance(0.5))
+		{
+			$tags{'field of a composite'} = 1;
+			return expression($type, $type eq 'int4' ? '({}).i' : '({}).t', pick(@pairs));
+		}
+	}
 	return expression('int4', 'length({})', $again->('text', 1)) if $type eq 'int4';
 	return expression('int8', '({})::int8', $again->('int4')) if $type eq 'int8';
 	return expression('numeric', pick('({} + {})', '({} * {})'), $again->('numeric'), $again->('numeric'))
@@ -299,6 +364,11 @@ sub predicate
 {
 	my ($scope, $depth) = @_;
 
+	if (afford('predicate', $depth > 0 ? 0.12 : 0.06))
+	{
+		my $made = subquery_predicate($scope);
+		return $made if $made;
+	}
 	if ($depth > 0 && chance(0.25))
 	{
 		return expression('bool', pick('({} AND {})', '({} OR {})', '({} OR {})', '({} OR {})'),
@@ -364,6 +434,17 @@ my @AGGREGATES = (
 	[ 1, 'int4', 'float8', 'percentile_cont(0.5) WITHIN GROUP (ORDER BY {})', 'ap' ],
 	[ 1, 'int4', 'int4', 'mode() WITHIN GROUP (ORDER BY {})' ],
 	[ 1, 'int4', 'int4', 'bit_or({})' ],
+	[ 1, 'int4', 'int4', 'percentile_disc(0.5) WITHIN GROUP (ORDER BY {})' ],
+	[ 1, 'text', 'text', 'mode() WITHIN GROUP (ORDER BY {})' ],
+	[ 1, 'int4', 'int8', 'rank(2) WITHIN GROUP (ORDER BY {})' ],
+	[ 1, 'text', 'text', q{string_agg(DISTINCT {}, ',' ORDER BY {})}, 'image' ],
+	[ 1, 'int4', 'intarray', 'array_agg(DISTINCT {} ORDER BY {})' ],
+	[ 1, 'int4', 'numeric', 'avg(DISTINCT {})' ],
+	[ 1, 'int4', 'int8', 'count(DISTINCT ({}, {} % 2))' ],
+	[ 1, 'int4', 'int8', 'regr_count({}, {})' ],
+	[ 1, 'int4', 'jsonb', 'jsonb_agg({} ORDER BY {})' ],
+	[ 1, 'date', 'date', 'max({})' ],
+	[ 1, 'money2', 'money2', 'min({})' ],
 	[ 1, 'int4', 'numeric', 'sum(CASE WHEN {} > 1 THEN {} ELSE 0 END)::numeric' ],);
 
 sub aggregate
@@ -421,18 +502,27 @@ sub aggregate_call
 
 # --- SELECT --------------------------------------------------------------------------
 
-# signature: types that the columns must have (arms of a set operation).
+# signature: types that the columns must have (arms of a set operation); visible: CTEs of
+# the query around.
 sub make_select
 {
-	my ($depth, $signature) = @_;
+	my ($depth, $signature, $visible) = @_;
 	my $query = { k => 'select', where => [], with => [], having => [] };
 
 	if ($depth > 1 && chance(0.13))
 	{
-		push @{ $query->{with} }, map { +{ name => 'w' . ++$alias, q => make_select(0), used => 0 } } 1 .. between(1, 2);
+		# A later one may read the earlier ones.
+		for (1 .. between(1, 2))
+		{
+			my $name = 'w' . ++$alias;
+			push @{ $query->{with} },
+			  { name => $name, q => make_select(0, undef, [ @{ $query->{with} } ]), used => 0,
+				how => pick_weighted('' => 6, 'MATERIALIZED ' => 1, 'NOT MATERIALIZED ' => 1) };
+		}
 	}
-	my ($from, $scope) = make_from($depth, $query->{with});
+	my ($from, $scope) = make_from($depth, [ @{ $visible || [] }, @{ $query->{with} } ]);
 	my $shape = pick_weighted(plain => 42, group => 38, one => 8, distinct => 12);
+	my $odd = !$signature && afford('shape', 0.14) ? pick(qw(window window distinct_on top_k)) : '';
 
 	$query->{from} = $from;
 	for my $i (0 .. 1)
@@ -441,9 +531,16 @@ sub make_select
 	}
 	$tags{WHERE} = 1 if @{ $query->{where} };
 	$shape = 'plain' if $signature && $shape eq 'group' && chance(0.5);
-	if ($shape eq 'group')
+	if ( $odd eq 'window' && fill_window($query, $scope)
+		|| $odd eq 'distinct_on' && fill_distinct_on($query, $scope)
+		|| $odd eq 'top_k' && add_limit($query, $scope))
+	{
+		# The columns are made.
+	}
+	elsif ($shape eq 'group')
 	{
 		fill_group($query, $scope, $signature);
+		limit_group($query) if !$signature && afford('shape', 0.05);
 	}
 	elsif ($shape eq 'one')
 	{
@@ -468,6 +565,15 @@ sub name_columns
 	my ($query) = @_;
 	my $n = 0;
 	$query->{cols} = [ map { +{ as => 'c' . ++$n, e => $_ } } @{ $query->{cols} } ];
+	nested_group($query);
+}
+
+sub nested_group
+{
+	my ($query) = @_;
+	my $from = $query->{from};
+	$tags{'aggregate over aggregate'} = 1
+	  if ($query->{group} || $query->{one}) && $from && $from->{k} eq 'sub' && ($from->{q}{group} || $from->{q}{one});
 }
 
 sub fill_plain
@@ -485,7 +591,9 @@ sub fill_plain
 		my @from = grep { $shape ne 'distinct' || (is_key($_->{type}) && !$_->{ap}) } @$scope;
 		@cols = pick_some(between(1, 4), @from);
 		@cols = (expression('int4', '1')) unless @cols;
-		push @cols, value_of($scope, pick(qw(int4 int4 numeric text bool)), 2) if chance(0.4);
+		push @cols, value_of($scope, pick(qw(int4 int4 int8 numeric text bool intarray)), 2) if chance(0.4);
+		push @cols, row_columns($query, $scope) if $shape eq 'plain' && afford('row', 0.02);
+		push @cols, set_returning_column($scope) if $shape eq 'plain' && afford('rows_column', 0.04);
 	}
 	if ($shape eq 'distinct' && !grep { !is_key($_->{type}) || $_->{ap} } @cols)
 	{
@@ -526,6 +634,7 @@ sub fill_group
 	else
 	{
 		@cols = @shown;
+		my $sets = !grep({ @{ $_->{a} } } @keys) && afford('sets', 0.1);
 		if (@cols > 1 && chance(0.12))
 		{
 			$tags{'GROUP BY key not shown'} = 1;
@@ -533,9 +642,17 @@ sub fill_group
 		}
 		push @cols, map { aggregate($scope) } 1 .. between(0, 3);
 		push @cols, combined($scope) if chance(0.15);
-		push @cols, dependent_column($query, $scope, \@keys);
+		if ($sets)
+		{
+			push @cols, grouping_sets($query, @keys);
+		}
+		else
+		{
+			push @cols, dependent_column($query, $scope, \@keys);
+			push @cols, window_over_group(\@keys) if afford('group_window', 0.05);
+		}
 	}
-	$query->{group} = \@keys;
+	$query->{group} ||= \@keys;
 	$query->{cols} = \@cols;
 	add_having($query, $scope) if chance(0.22);
 }
@@ -580,115 +697,6 @@ sub add_having
 	$aggregate ||= aggregate_call($scope, undef, 'int8', 'count(*)', '');
 	push @{ $query->{having} },
 	  expression('bool', '{} ' . pick('> 0', '> 1', '> 2', '< 3', '< 5', '= 1', 'IS NOT NULL'), $aggregate);
-}
-
-sub make_union
-{
-	my ($depth) = @_;
-	my @types = map { pick_weighted(int4 => 6, text => 3, numeric => 2, bool => 1, int8 => 1) } 1 .. between(1, 3);
-
-	$tags{'UNION ALL'} = 1;
-	return {
-		k => 'setop',
-		op => 'UNION ALL',
-		arms => [ map { make_select($depth > 0 ? $depth - 1 : 0, \@types) } 1 .. pick(2, 2, 3) ]
-	};
-}
-
-# --- what is not maintained incrementally in this release, but must be right -----------
-
-sub make_full_only
-{
-	my $kind = pick(
-		qw(window topk setop exists notin scalar rollup distinct_on lateral values recursive));
-	my ($from, $scope) = make_leaf(0);
-	my @ints = usable($scope, 'int4', 1);
-	my $int = @ints ? pick(@ints) : expression('int4', '1');
-	my $other = pick(@$sources);
-	my ($column) = map { quote_name($_->{name}) } grep { $_->{type} eq 'int4' && !$_->{ap} } @{ $other->{cols} };
-	my $other_name = table_name($other->{name});
-	my $query =
-	  { k => 'select', from => $from, where => [], with => [], having => [], cols => [$int] };
-
-	$column = '1' unless defined $column;
-	$tags{"other: $kind"} = 1;
-	if ($kind eq 'window')
-	{
-		push @{ $query->{cols} }, expression('int8', 'rank() OVER (PARTITION BY {} ORDER BY {} DESC)', $int, $int);
-	}
-	elsif ($kind eq 'topk')
-	{
-		$query->{tail} = 'ORDER BY 1 DESC NULLS LAST LIMIT 3';
-	}
-	elsif ($kind eq 'setop')
-	{
-		name_columns($query);
-		my ($from2, $scope2) = make_leaf(0);
-		my @ints2 = usable($scope2, 'int4', 1);
-		my $second = {
-			k => 'select', from => $from2, where => [], with => [], having => [],
-			cols => [ @ints2 ? pick(@ints2) : expression('int4', '2') ]
-		};
-		name_columns($second);
-		return {
-			k => 'setop',
-			op => pick('UNION', 'EXCEPT', 'EXCEPT ALL', 'INTERSECT', 'INTERSECT ALL'),
-			arms => [ $query, $second ]
-		};
-	}
-	elsif ($kind eq 'exists')
-	{
-		push @{ $query->{where} },
-		  expression('bool', pick('', 'NOT ') . "EXISTS (SELECT FROM $other_name AS e WHERE e.$column = {})", $int)
-		  if $column ne '1';
-	}
-	elsif ($kind eq 'notin')
-	{
-		push @{ $query->{where} }, expression('bool', '{} ' . pick('IN', 'NOT IN') . " (SELECT $column FROM $other_name)", $int);
-	}
-	elsif ($kind eq 'scalar')
-	{
-		push @{ $query->{cols} }, expression('int8', "(SELECT count(*) FROM $other_name AS e WHERE e.$column = {})", $int)
-		  if $column ne '1';
-	}
-	elsif ($kind eq 'rollup')
-	{
-		push @{ $query->{cols} }, expression('int8', 'count(*)');
-		$query->{group} = [ expression('int4', pick('ROLLUP ({})', 'CUBE ({})'), $int) ];
-	}
-	elsif ($kind eq 'distinct_on')
-	{
-		$query->{distinct_on} = $int;
-		$query->{tail} = 'ORDER BY 1';
-	}
-	elsif ($kind eq 'lateral')
-	{
-		$query->{from} = {
-			k => 'join', type => 'CROSS JOIN', l => $from, on => [],
-			r => { k => 'raw', sql => chance(0.5) ? 'generate_series(1, 2) AS s(i)' : "LATERAL (SELECT $int->{f} AS i LIMIT 1) AS s" }
-		};
-		push @{ $query->{cols} }, expression('int4', 's.i');
-	}
-	elsif ($kind eq 'values')
-	{
-		$query->{from} = {
-			k => 'join', type => pick('JOIN', 'LEFT JOIN'), l => $from,
-			r => { k => 'raw', sql => q{(VALUES (1, 'one'), (2, 'two'), (NULL, 'none')) AS v(i, t)} },
-			on => [ expression('bool', '{} = v.i', $int) ]
-		};
-		push @{ $query->{cols} }, expression('text', 'v.t');
-	}
-	else
-	{
-		my $n = $column ne '1' ? "$column" : '1';
-		$query = {
-			k => 'raw',
-			sql => "WITH RECURSIVE r(i) AS (SELECT $n FROM $other_name WHERE $n < 3 UNION SELECT i + 1 FROM r WHERE i < 4) SELECT i AS c1 FROM r",
-			cols => [ expression('int4', '1') ]
-		};
-	}
-	name_columns($query);
-	return $query;
 }
 
 1;

@@ -393,7 +393,7 @@ sub write
 	$self->count('statements failed', $verb, $self->{sqlstate});
 	$self->count('internal errors in writers', $self->{message}) if $self->{sqlstate} =~ /^XX/;
 	die { kind => 'write', key => "write $self->{sqlstate}", detail => "$self->{message}\n$sql" }
-	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|cannot alter|cannot drop|cannot attach|is not a partition|is already a partition|referenced by|pending trigger|ON CONFLICT|ON UPDATE|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist/;
+	  if $self->{sqlstate} =~ /^(?:XX|42|0A)/ && $self->{message} !~ /already exists|cannot alter|cannot drop|cannot attach|is not a partition|is already a partition|referenced by|pending trigger|ON CONFLICT|ON UPDATE|TRUNCATE|truncate|foreign key|prepared transaction|PREPARE|does not exist|no default operator class/;
 	$self->abort($s);
 	return 0;
 }
@@ -482,6 +482,13 @@ sub note_refresh
 	return $self->count('refreshes', 'all') if $self->{fake};
 	my $after = $self->last_refresh($s, $name);
 	my $action = $after->[0] != $before->[0] ? $after->[1] : 'NO_DATA';
+	my $stream = $self->stream($name);
+
+	for my $tag ($action eq 'NO_DATA' || $stream->{current} ? () : @{ $stream->{tags} })
+	{
+		$self->count('construct refreshes', $tag);
+		$self->count('construct refreshes incremental', $tag) if $action =~ /DIFF/;
+	}
 
 	$self->count('refreshes', $action);
 	$self->count('rows written by refreshes', $action, $after->[2] ? 'some' : 'none')
@@ -504,8 +511,14 @@ sub refresh_failed
 		$self->abort($s);
 		return 0;
 	}
-	my $plain = $state =~ /^22/ ? $self->query_error($s, $name) : undef;
+	my $plain = $state =~ /^2[12]/ ? $self->query_error($s, $name) : undef;
 	$self->abort($s);
+	if ($state eq '42P01' && !$self->exists_in($s, $name))
+	{
+		# Another session dropped it meanwhile.
+		$self->count('refreshes', "gave way $state");
+		return 0;
+	}
 	if (defined $plain && $plain eq $state)
 	{
 		$self->count('refreshes', "query fails $state");
@@ -533,7 +546,7 @@ sub check
 		# The query itself may fail now (overflow, division); then nothing can be said.
 		my ($state, $message) = ($self->{sqlstate}, $self->{message});
 		$self->abort($s);
-		return $self->count('comparisons', "not possible $state") if $state =~ /^22/ || $GAVE_WAY{$state};
+		return $self->count('comparisons', "not possible $state") if $state =~ /^2[12]/ || $GAVE_WAY{$state};
 		die { kind => 'tester', key => "tester $state", stream => $name, detail => "$message\n" . compare_sql($stream) };
 	}
 	$self->count('comparisons', $when);

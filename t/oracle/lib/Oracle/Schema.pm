@@ -32,7 +32,11 @@ LANGUAGE sql IMMUTABLE STRICT AS 'SELECT $1 - $2'},
 initcond = '0', msfunc = o.add_int, minvfunc = o.sub_int, mstype = integer, minitcond = '0')},
 	q{CREATE FUNCTION o.long_text() RETURNS text LANGUAGE sql IMMUTABLE AS
 'SELECT string_agg(md5(i::text), '''') FROM generate_series(1, 120) AS i'},
-	q{CREATE FUNCTION o.twice(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'});
+	q{CREATE FUNCTION o.twice(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'},
+	q{CREATE FUNCTION o.upto(integer) RETURNS SETOF integer LANGUAGE sql IMMUTABLE AS
+'SELECT generate_series(1, least($1, 3))'},
+	q{CREATE FUNCTION o.halves(integer) RETURNS TABLE (h integer, r text) LANGUAGE sql IMMUTABLE AS
+'VALUES ($1 / 2, ''first''), ($1 - $1 / 2, ''rest'')'});
 
 sub make_tables
 {

@@ -108,7 +108,8 @@ our %TYPE = (
 # Types that only queries make: arrays and json of aggregates, vectors of text.
 my %MADE = (
 	textarray => { sql => 'text[]', exact => 1, key => 1 },
-	timestamp => { sql => 'timestamp', exact => 1, key => 1 });
+	timestamp => { sql => 'timestamp', exact => 1, key => 1 },
+	row => { sql => 'record', exact => 1 });
 
 # Wide cases have many rows and keys that meet rarely; plans for large deltas need them.
 my $wide = 0;
