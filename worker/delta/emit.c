@@ -98,6 +98,23 @@ append_columns(StringInfo sql, const char *prefix, int ncolumns)
 		appendStringInfo(sql, "%s%s%d", i > 1 ? ", " : "", prefix, i);
 }
 
+/* The changed relations are read under WHERE false: their changes touch no key. */
+static void
+append_no_keys(StringInfo sql, List *entries)
+{
+	ListCell *lc;
+
+	appendStringInfoString(sql, "SELECT ");
+	foreach (lc, entries)
+	{
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+
+		appendStringInfo(sql, "%sNULL::%s", foreach_current_index(lc) > 0 ? ", " : "",
+						 pgt_sqltext_type(exprType(expr), exprTypmod(expr)));
+	}
+	appendStringInfoString(sql, " WHERE false");
+}
+
 char *
 pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 {
@@ -113,6 +130,8 @@ pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 	foreach (lc, pgt_fragment_queries(stage->query, entries, context))
 		appendStringInfo(&body, "%s%s", body.len > 0 ? " UNION ALL " : "",
 						 pgt_tree_deparse(lfirst(lc)));
+	if (body.len == 0)
+		append_no_keys(&body, entries);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "%sSELECT %s", pgt_tree_ctes(context), distinct ? "DISTINCT " : "");
 	foreach (lc, entries)

@@ -99,4 +99,18 @@ SELECT * FROM check_st('renamed');
 SELECT action, refresh_reason FROM pgtrickle.get_refresh_history('renamed');
 DROP SCHEMA found_four CASCADE;
 
+-- A relation that changed is read under WHERE false only: no key was touched, and the statement
+-- that asks for the keys had nothing to read from.
+CREATE TABLE never_a (k int, x int);
+CREATE TABLE never_b (k int, x int);
+INSERT INTO never_a VALUES (1, 1), (2, 2);
+SELECT pgtrickle.create_stream_table('never',
+	'SELECT a.k, count(b.x) AS n FROM never_a AS a LEFT JOIN (SELECT * FROM never_b WHERE false) AS b ON a.k = b.k GROUP BY a.k');
+INSERT INTO never_b VALUES (1, 1);
+SELECT * FROM check_st('never');
+SELECT pgtrickle.create_stream_table('never_rows',
+	'SELECT a.k, b.x FROM never_a AS a LEFT JOIN (SELECT * FROM never_b WHERE false) AS b ON a.k = b.k');
+INSERT INTO never_b VALUES (2, 1);
+SELECT * FROM check_st('never_rows');
+
 DROP SCHEMA found CASCADE;
