@@ -17,6 +17,9 @@
 
 #include "datatype/timestamp.h"
 
+/* How many databases there are places for in shared memory. */
+#define PGT_MAX_DATABASES 128
+
 /* Callbacks, shared memory and the hook for COMMIT PREPARED; from _PG_init. */
 extern void pgt_wake_init(void);
 

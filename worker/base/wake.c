@@ -30,7 +30,6 @@
 #include "pgt_shmem.h"
 #include "pgt_wake.h"
 
-#define MAX_DATABASES 128
 #define MAX_SOURCES 8192
 #define NO_SLOT (-1)
 
@@ -59,7 +58,7 @@ typedef struct WakeMemory
 {
 	pg_atomic_uint64 launcher; /* Latch * */
 	int first_free;			   /* source slot */
-	DatabaseSlot databases[MAX_DATABASES];
+	DatabaseSlot databases[PGT_MAX_DATABASES];
 	SourceSlot sources[MAX_SOURCES];
 } WakeMemory;
 
@@ -103,7 +102,7 @@ attach_memory(void *area, bool found)
 		return;
 	memset(memory, 0, sizeof(WakeMemory));
 	pg_atomic_init_u64(&memory->launcher, 0);
-	for (int i = 0; i < MAX_DATABASES; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
 	{
 		DatabaseSlot *slot = &memory->databases[i];
 
@@ -138,7 +137,7 @@ find_my_database(void)
 		return my_database;
 	my_database = NULL;
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_WAKE), LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_DATABASES; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
 	{
 		DatabaseSlot *slot = &memory->databases[i];
 
@@ -496,7 +495,7 @@ pgt_wake_has_catalog_news(Oid database)
 	if (memory == NULL)
 		return false;
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_WAKE), LW_SHARED);
-	for (int i = 0; i < MAX_DATABASES; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
 		if (memory->databases[i].database == database)
 			news = pg_atomic_read_u32(&memory->databases[i].catalog) != 0;
 	LWLockRelease(pgt_shmem_lock(PGT_LOCK_WAKE));
@@ -509,7 +508,7 @@ pgt_wake_forget_database(Oid database)
 	if (memory == NULL)
 		return;
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_WAKE), LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_DATABASES; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
 	{
 		DatabaseSlot *slot = &memory->databases[i];
 

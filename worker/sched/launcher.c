@@ -40,9 +40,13 @@
 #define QUIESCE_WAIT_MS 500
 #define FIRST_BACKOFF_MS 1000
 #define LONGEST_BACKOFF_MS 60000
+#define LONGEST_WORKERS_WAIT_MS 30000
 #define STABLE_MS 10000 /* a coordinator that lived this long did not fail to start */
 
-static bool out_of_slots = false; /* told once per change of state */
+/* Told once per change of state. */
+static bool out_of_workers = false;
+static bool out_of_slots = false;
+static long workers_wait = FIRST_BACKOFF_MS;
 
 bool
 pgt_launcher_wants(const char *name)
@@ -111,11 +115,63 @@ register_coordinator(Oid database)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+/*
+ * Shall a coordinator be started now? If not, *wait is when to look again. A
+ * start counts as failed until the coordinator has lived for a while.
+ */
+static bool
+is_to_start(CoordinatorSlot *slot, TimestampTz now, long *wait)
+{
+	if (slot->no_extension && pgt_wake_has_catalog_news(slot->database))
+	{
+		slot->no_extension = false;
+		slot->not_before = 0;
+		slot->failures = 0;
+	}
+	if (slot->pid != 0 || slot->no_extension)
+		return false;
+	if (slot->ended_at - slot->started_at > INT64CONST(1000) * STABLE_MS)
+		slot->failures = 0;
+	/* The clock may be set back. */
+	slot->not_before = Min(slot->not_before, now + INT64CONST(1000) * LONGEST_BACKOFF_MS);
+	if (slot->not_before > now)
+	{
+		*wait = (slot->not_before - now) / 1000 + 1;
+		return false;
+	}
+	*wait = Min(FIRST_BACKOFF_MS << Min(slot->failures, 6), LONGEST_BACKOFF_MS);
+	slot->failures++;
+	slot->not_before = now + INT64CONST(1000) * *wait;
+	slot->started_at = now;
+	return true;
+}
+
+/* It was not even started, and is as soon as there is a worker. */
+static void
+take_back_start(Oid database)
+{
+	CoordinatorSlot *slot = pgt_slots_lock(database);
+
+	if (slot != NULL && slot->failures > 0)
+		slot->failures--;
+	if (slot != NULL)
+		slot->not_before = 0;
+	pgt_slots_unlock();
+}
+
+static void
+tell_of_slots(bool none_free)
+{
+	if (none_free && !out_of_slots)
+		ereport(LOG, (errmsg("pg_trickle cannot serve more than %d databases", PGT_MAX_DATABASES),
+					  errhint("Set pg_trickle.databases to those that have stream tables.")));
+	out_of_slots = none_free;
+}
+
 /* Milliseconds until the database should be looked at again. */
 static long
-tend_database(Oid database)
+tend_database(Oid database, bool *no_worker, bool *no_slot)
 {
-	TimestampTz now = pgt_clock_now();
 	CoordinatorSlot *slot;
 	bool start = false;
 	long wait = LONGEST_WAIT_MS;
@@ -123,46 +179,35 @@ tend_database(Oid database)
 	if (pgt_quiesce_holds(database))
 		return QUIESCE_WAIT_MS;
 	slot = pgt_slots_lock(database);
-	if (slot == NULL)
-	{
-		pgt_slots_unlock();
-		return LONGEST_WAIT_MS;
-	}
-	if (slot->no_extension && pgt_wake_has_catalog_news(database))
-	{
-		slot->no_extension = false;
-		slot->not_before = 0;
-		slot->failures = 0;
-	}
-	if (slot->pid == 0 && !slot->no_extension)
-	{
-		if (slot->ended_at - slot->started_at > INT64CONST(1000) * STABLE_MS)
-			slot->failures = 0;
-		if (slot->not_before > now)
-			wait = (slot->not_before - now) / 1000 + 1;
-		else
-		{
-			start = true;
-			wait = Min(FIRST_BACKOFF_MS << Min(slot->failures, 6), LONGEST_BACKOFF_MS);
-			slot->failures++;
-			slot->not_before = now + INT64CONST(1000) * wait;
-			slot->started_at = now;
-		}
-	}
+	*no_slot = *no_slot || slot == NULL;
+	if (slot != NULL)
+		start = is_to_start(slot, pgt_clock_now(), &wait);
 	pgt_slots_unlock();
-	if (start && !register_coordinator(database))
+	/* Where one found no worker the next one will not either. */
+	if (start && (*no_worker || !register_coordinator(database)))
 	{
-		if (!out_of_slots)
-			ereport(
-				LOG,
-				(errmsg(
-					 "pg_trickle could not start a coordinator: no background worker slot is free"),
-				 errhint("Raise max_worker_processes.")));
-		out_of_slots = true;
+		*no_worker = true;
+		take_back_start(database);
 	}
-	else if (start)
-		out_of_slots = false;
 	return wait;
+}
+
+/*
+ * Without a free worker it tries again whenever it wakes up, as it does when
+ * one of its coordinators ends, and after 1 to 30 s, since others do not tell.
+ */
+static long
+wait_for_workers(bool no_worker, long wait)
+{
+	if (no_worker && !out_of_workers)
+		ereport(LOG, (errmsg("pg_trickle could not start every coordinator: no background worker "
+							 "slot is free"),
+					  errhint("Raise max_worker_processes.")));
+	else if (!no_worker && out_of_workers)
+		ereport(LOG, (errmsg("pg_trickle has started every coordinator")));
+	out_of_workers = no_worker;
+	workers_wait = no_worker ? Min(workers_wait * 2, LONGEST_WORKERS_WAIT_MS) : FIRST_BACKOFF_MS;
+	return no_worker ? Min(wait, workers_wait / 2) : wait;
 }
 
 static long
@@ -170,12 +215,15 @@ tend_databases(void)
 {
 	List *databases = list_databases();
 	long wait = LONGEST_WAIT_MS;
+	bool no_worker = false;
+	bool no_slot = false;
 	ListCell *lc;
 
 	foreach (lc, databases)
-		wait = Min(wait, tend_database(lfirst_oid(lc)));
+		wait = Min(wait, tend_database(lfirst_oid(lc), &no_worker, &no_slot));
+	tell_of_slots(no_slot);
 	pgt_slots_keep_only(databases);
-	return wait;
+	return wait_for_workers(no_worker, wait);
 }
 
 void

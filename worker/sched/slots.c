@@ -12,11 +12,9 @@
 
 #include "sched_internal.h"
 
-#define MAX_SLOTS 128
-
 typedef struct Slots
 {
-	CoordinatorSlot slots[MAX_SLOTS];
+	CoordinatorSlot slots[PGT_MAX_DATABASES];
 } Slots;
 
 static Slots *slots = NULL;
@@ -49,7 +47,7 @@ pgt_slots_lock(Oid database)
 	CoordinatorSlot *free_slot = NULL;
 
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_SCHED), LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_SLOTS; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
 	{
 		if (slots->slots[i].database == database)
 			return &slots->slots[i];
@@ -75,7 +73,7 @@ void
 pgt_slots_keep_only(List *databases)
 {
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_SCHED), LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_SLOTS; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
 	{
 		CoordinatorSlot *slot = &slots->slots[i];
 
@@ -96,7 +94,7 @@ pgt_slots_get(Oid database, CoordinatorSlot *copy)
 	if (slots == NULL)
 		return false;
 	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_SCHED), LW_SHARED);
-	for (int i = 0; i < MAX_SLOTS && !found; i++)
+	for (int i = 0; i < PGT_MAX_DATABASES && !found; i++)
 		if (slots->slots[i].database == database)
 		{
 			*copy = slots->slots[i];
