@@ -65,6 +65,14 @@ extern PgtChangeSet *pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFr
 extern void pgt_capture_free(PgtChangeSet *changes);
 
 /*
+ * Is there a change after `from`? For a look at idle sources: takes no lock
+ * that stays, and may miss what is committed meanwhile. looked_xmin: everything
+ * of older transactions was looked at before with the same `from`; 0: nothing was.
+ */
+extern bool pgt_capture_has_news(Oid relid, const PgtFrontier *from, uint64 looked_xmin,
+								 Snapshot snapshot);
+
+/*
  * Must be called for every captured source before the refresh takes its
  * snapshot, also when it will compute everything: keeps the buffers from being
  * emptied until the end of the transaction, and notes how long they are, so
@@ -76,6 +84,14 @@ extern void pgt_capture_mark(Oid relid);
 
 /* Rows and bytes now in the buffers of a source; rows are counted up to limit (-1: all). */
 extern void pgt_capture_buffer_size(Oid relid, int64 limit, int64 *rows, int64 *bytes);
+
+/*
+ * Bytes of the buffers of a source, files and toast, without counting rows.
+ * *wants_prune: a segment may have to be emptied, or has grown. Takes no lock
+ * that stays.
+ */
+struct PgtSource;
+extern int64 pgt_capture_buffer_bytes(const struct PgtSource *source, bool *wants_prune);
 
 /*
  * Empties drained segments and switches writers to the other one when theirs

@@ -23,6 +23,7 @@ extern int pgt_guc_max_errors;			/* failures in a row until SUSPENDED */
 extern int pgt_guc_max_refresh_runtime; /* ms; 0 is no limit */
 extern int pgt_guc_lock_timeout;		/* ms, of a scheduled refresh */
 extern int pgt_guc_history_days;		/* retention of pgt_refresh_history */
+extern int pgt_guc_buffer_alert_size;	/* MB of a change buffer; 0 is never */
 extern bool pgt_guc_block_source_ddl;
 extern int pgt_guc_volatile_policy; /* PgtVolatilePolicy */
 extern char *pgt_guc_timezone;		/* of cron schedules; '' is the server's */
@@ -32,6 +33,7 @@ extern bool pgt_guc_log_refreshes;
 extern char *pgt_guc_test_points;	  /* see pgt_point.h */
 extern bool pgt_guc_verify;			  /* a delta that does not fit is an error */
 extern char *pgt_guc_force_technique; /* "" or "akr" */
+extern int pgt_guc_test_clock_offset; /* seconds that pgt_clock_now is ahead */
 #endif
 
 /* Defines every setting and reserves the prefix; called once by _PG_init. */

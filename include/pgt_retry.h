@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define PGT_RETRY_LONGEST_MS (15 * 60 * 1000)
+
 typedef enum PgtFailureClass
 {
 	PGT_FAILURE_TRANSIENT,

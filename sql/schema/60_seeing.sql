@@ -189,7 +189,8 @@ UNION ALL
 			pg_catalog.pg_size_pretty(b.buffer_bytes)), ', ' ORDER BY b.source_table), 'none'),
 		CASE WHEN count(*) > 0 THEN 'A stream table that is paused, suspended or slow keeps its sources'' buffers: resume, refresh or drop it.' END
 	FROM (SELECT DISTINCT c.source_table, c.buffer_bytes FROM pgtrickle.change_buffer_sizes() c) b
-	WHERE b.buffer_bytes > 1073741824;
+	WHERE b.buffer_bytes > nullif(pg_catalog.pg_size_bytes(
+		coalesce(pg_catalog.current_setting('pg_trickle.buffer_alert_size', true), '1GB')), 0);
 END;
 COMMENT ON FUNCTION pgtrickle.health_check() IS
 	'what works and what needs attention: check, severity (OK, INFO, WARNING, ERROR), detail, hint';

@@ -25,7 +25,17 @@ wait_latch(long timeout_ms, uint32 wait_event)
 	return events;
 }
 
-static const PgtClock real_clock = {GetCurrentTimestamp, wait_latch};
+static TimestampTz
+read_clock(void)
+{
+#ifdef PGT_TEST_POINTS
+	return GetCurrentTimestamp() + pgt_guc_test_clock_offset * INT64CONST(1000000);
+#else
+	return GetCurrentTimestamp();
+#endif
+}
+
+static const PgtClock real_clock = {read_clock, wait_latch};
 static const PgtClock *clock_in_use = &real_clock;
 
 TimestampTz

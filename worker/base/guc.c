@@ -21,6 +21,7 @@ int pgt_guc_max_errors = 5;
 int pgt_guc_max_refresh_runtime = 0;
 int pgt_guc_lock_timeout = 5000;
 int pgt_guc_history_days = 90;
+int pgt_guc_buffer_alert_size = 1024;
 bool pgt_guc_block_source_ddl = true;
 int pgt_guc_volatile_policy = PGT_VOLATILE_REJECT;
 char *pgt_guc_timezone = NULL;
@@ -30,6 +31,7 @@ bool pgt_guc_log_refreshes = false;
 char *pgt_guc_test_points = NULL;
 bool pgt_guc_verify = true;
 char *pgt_guc_force_technique = NULL;
+int pgt_guc_test_clock_offset = 0;
 #endif
 
 static bool check_timezone(char **newval, void **extra, GucSource source);
@@ -99,6 +101,13 @@ static const IntSetting int_settings[] = {
 	{"pg_trickle.history_retention_days",
 	 "Days that rows of pgtrickle.pgt_refresh_history are kept.", &pgt_guc_history_days, 90, 1,
 	 36500, PGC_SIGHUP, 0},
+	{"pg_trickle.buffer_alert_size",
+	 "Size of a change buffer above which the scheduler sends an alert; 0 is never.",
+	 &pgt_guc_buffer_alert_size, 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB},
+#ifdef PGT_TEST_POINTS
+	{"pg_trickle.test_clock_offset", "Test builds: seconds that the clock is ahead.",
+	 &pgt_guc_test_clock_offset, 0, INT_MIN, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},
+#endif
 };
 
 static const StringSetting string_settings[] = {

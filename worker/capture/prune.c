@@ -10,9 +10,14 @@
  * waited for. With both held every row in the segment belongs to a finished
  * transaction, so that any snapshot taken later contains it: a consumer
  * without frontier, whose first refresh is still to come, needs none of them.
+ *
+ * Owns, for this backend, the last row of each segment that some consumer had
+ * not seen: as long as it has not, the others need not be looked at. So a
+ * consumer that is paused for long costs no scan of what is kept for it.
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -21,6 +26,7 @@
 #include "storage/bufpage.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 
@@ -41,6 +47,17 @@ typedef struct Seen
 	PgtFrontier *frontiers; /* the valid ones */
 	uint64 xmin;			/* everything below is seen by all */
 } Seen;
+
+/* A committed row that was not seen by all; by its writer, since rows do not move. */
+typedef struct Blocker
+{
+	Oid segment; /* hash key */
+	Oid file;	 /* relfilenode */
+	uint64 xid;
+	uint32 cmd;
+} Blocker;
+
+static HTAB *blockers = NULL;
 
 static Seen
 read_frontiers(Oid relid)
@@ -73,6 +90,49 @@ is_seen(const Seen *seen, uint64 xid, uint32 cmd)
 	return true;
 }
 
+static Blocker *
+find_blocker(Relation segment, HASHACTION action)
+{
+	Oid relid = RelationGetRelid(segment);
+	Blocker *blocker;
+
+	if (blockers == NULL)
+	{
+		HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Blocker)};
+
+		blockers = hash_create("pg_trickle undrained segments", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	blocker = hash_search(blockers, &relid, action, NULL);
+	if (blocker != NULL && action == HASH_FIND && blocker->file != segment->rd_rel->relfilenode)
+		return NULL;
+	return blocker;
+}
+
+static void
+set_blocker(Relation segment, HeapTuple tuple)
+{
+	Blocker *blocker = find_blocker(segment, HASH_ENTER);
+
+	blocker->file = segment->rd_rel->relfilenode;
+	blocker->xid = pgt_capture_tuple_xid(tuple);
+	blocker->cmd = pgt_capture_tuple_cmd(tuple);
+}
+
+/* Does the row count, now or later? */
+static bool
+is_wanted(HeapTuple tuple, bool *committed)
+{
+	/* The subtransaction may have rolled back alone. */
+	TransactionId writer = HeapTupleHeaderGetXmin(tuple->t_data);
+
+	*committed = false;
+	/* In progress before committed. */
+	if (TransactionIdIsCurrentTransactionId(writer) || TransactionIdIsInProgress(writer))
+		return true;
+	*committed = TransactionIdDidCommit(writer);
+	return *committed;
+}
+
 /*
  * Is every row of the segment seen, or rolled back? Rows older than all
  * frontiers are left out by the scan without looking further.
@@ -80,21 +140,23 @@ is_seen(const Seen *seen, uint64 xid, uint32 cmd)
 static bool
 is_drained(Relation segment, const Seen *seen)
 {
+	Blocker *blocker = find_blocker(segment, HASH_FIND);
 	SegmentScan scan;
 	HeapTuple tuple;
 	bool drained = true;
 
+	if (blocker != NULL && !is_seen(seen, blocker->xid, blocker->cmd))
+		return false;
 	pgt_capture_scan_begin(&scan, segment, 0, NULL, seen->xmin);
 	while (drained && (tuple = pgt_capture_scan_next(&scan)) != NULL)
 	{
-		TransactionId writer;
+		bool committed;
 
 		if (is_seen(seen, pgt_capture_tuple_xid(tuple), pgt_capture_tuple_cmd(tuple)))
 			continue;
-		/* The subtransaction may have rolled back alone. In progress before committed. */
-		writer = HeapTupleHeaderGetXmin(tuple->t_data);
-		drained = !TransactionIdIsCurrentTransactionId(writer) &&
-				  !TransactionIdIsInProgress(writer) && !TransactionIdDidCommit(writer);
+		drained = !is_wanted(tuple, &committed);
+		if (!drained && committed)
+			set_blocker(segment, tuple);
 	}
 	pgt_capture_scan_end(&scan);
 	return drained;
@@ -150,6 +212,36 @@ switch_segments(const CaptureSource *source, int active)
 	pgt_source_set_segment(source->source_id, 1 - active);
 	for (int i = 0; i < PGT_SEGMENTS; i++)
 		CacheInvalidateRelcacheByRelid(source->segments[i]);
+}
+
+/* Of a segment and of what is toasted beside it; 0 if it has gone. */
+static BlockNumber
+find_length(Oid relid, int64 *bytes)
+{
+	Relation segment = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	BlockNumber nblocks;
+	Oid toast;
+
+	if (segment == NULL)
+		return 0;
+	nblocks = RelationGetNumberOfBlocks(segment);
+	toast = segment->rd_rel->reltoastrelid;
+	relation_close(segment, AccessShareLock);
+	*bytes += (int64) nblocks * BLCKSZ;
+	if (OidIsValid(toast))
+		(void) find_length(toast, bytes);
+	return nblocks;
+}
+
+int64
+pgt_capture_buffer_bytes(const PgtSource *source, bool *wants_prune)
+{
+	int64 bytes = 0;
+	BlockNumber active = find_length(source->segments[source->active_segment], &bytes);
+	BlockNumber inactive = find_length(source->segments[1 - source->active_segment], &bytes);
+
+	*wants_prune = inactive > 0 || active >= SWITCH_BLOCKS;
+	return bytes;
 }
 
 int

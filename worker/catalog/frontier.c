@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 #include "utils/xid8.h"
 
+#include "pgt_clock.h"
 #include "pgt_frontier.h"
 #include "pgt_security.h"
 #include "pgt_spi.h"
@@ -334,12 +335,15 @@ add_count(RowChange *change, AttrNumber column, int64 count)
 	set_value(change, column, Int64GetDatum(DatumGetInt64(change->values[column - 1]) + count));
 }
 
+/* Columns of the last error are about one that is not overcome; history has the others. */
 static void
 clear_errors(RowChange *change)
 {
 	set_value(change, COLUMN_CONSECUTIVE_ERRORS, Int32GetDatum(0));
 	set_null(change, COLUMN_SUSPENDED_REASON);
-	set_null(change, COLUMN_LAST_SQLSTATE); /* the last attempt did not fail */
+	set_null(change, COLUMN_LAST_SQLSTATE);
+	set_null(change, COLUMN_LAST_ERROR_MESSAGE);
+	set_null(change, COLUMN_LAST_ERROR_AT);
 	set_null(change, COLUMN_NEXT_RETRY_AT);
 }
 
@@ -389,13 +393,16 @@ pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update)
 	if (update->new_epoch)
 		add_count(&change, COLUMN_EPOCH, 1);
 	set_value(&change, COLUMN_DATA_TIMESTAMP, TimestampTzGetDatum(update->data_timestamp));
-	set_value(&change, COLUMN_LAST_REFRESH_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	set_value(&change, COLUMN_LAST_REFRESH_AT, TimestampTzGetDatum(pgt_clock_now()));
 	set_value(&change, COLUMN_LAST_REFRESH_ID, Int64GetDatum(update->refresh_id));
 	set_text(&change, COLUMN_EFFECTIVE_MODE, update->mode);
 	set_value(&change, COLUMN_LAST_DURATION_MS, Float8GetDatum(update->duration_ms));
 	if (update->rebuilt != NULL && !change.nulls[COLUMN_REBUILD_REASON - 1] &&
 		strcmp(TextDatumGetCString(change.values[COLUMN_REBUILD_REASON - 1]), update->rebuilt) == 0)
 		set_null(&change, COLUMN_REBUILD_REASON);
+	/* The coordinator may not know that somebody else's refresh ends its wait. */
+	if (!change.nulls[COLUMN_NEXT_RETRY_AT - 1] || !change.nulls[COLUMN_SUSPENDED_REASON - 1])
+		pgt_wake_catalog();
 	clear_errors(&change);
 	count_refresh(&change, update);
 	end_change(&change);
@@ -431,7 +438,7 @@ pgt_frontier_record_error(int64 pgt_id, const char *sqlstate, const char *messag
 				  Int32GetDatum(DatumGetInt32(change.values[COLUMN_CONSECUTIVE_ERRORS - 1]) + 1));
 	set_text(&change, COLUMN_LAST_SQLSTATE, sqlstate);
 	set_text(&change, COLUMN_LAST_ERROR_MESSAGE, message);
-	set_value(&change, COLUMN_LAST_ERROR_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	set_value(&change, COLUMN_LAST_ERROR_AT, TimestampTzGetDatum(pgt_clock_now()));
 	set_value(&change, COLUMN_NEXT_RETRY_AT, TimestampTzGetDatum(next_retry_at));
 	if (next_retry_at == 0)
 		set_null(&change, COLUMN_NEXT_RETRY_AT);

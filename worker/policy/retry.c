@@ -57,7 +57,7 @@ static const struct
 	[PGT_FAILURE_TRANSIENT] = {"transient", false, 0, PGT_RETRY_ON_TIME},
 	[PGT_FAILURE_TIMEOUT] = {"timeout", true, 0, PGT_RETRY_ON_TIME},
 	[PGT_FAILURE_DATA] = {"data", true, 5 * 60 * 1000, PGT_RETRY_ON_INPUT},
-	[PGT_FAILURE_SCHEMA] = {"schema", true, 15 * 60 * 1000, PGT_RETRY_ON_DDL},
+	[PGT_FAILURE_SCHEMA] = {"schema", true, PGT_RETRY_LONGEST_MS, PGT_RETRY_ON_DDL},
 	[PGT_FAILURE_INTERNAL] = {"internal", true, 0, PGT_RETRY_ON_TIME},
 	[PGT_FAILURE_CANCELLED] = {"cancelled", false, 30 * 1000, PGT_RETRY_ON_TIME},
 	[PGT_FAILURE_TERMINATED] = {"terminated", false, 1000, PGT_RETRY_ON_TIME},

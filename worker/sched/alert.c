@@ -44,3 +44,15 @@ pgt_alert_send(const char *event, const SchedTable *table, const char *details)
 					 details != NULL ? "," : "", details != NULL ? details : "");
 	Async_Notify(CHANNEL, json.data);
 }
+
+void
+pgt_alert_send_source(const char *event, Oid relid, const char *details)
+{
+	char *schema = get_namespace_name(get_rel_namespace(relid));
+	char *name = get_rel_name(relid);
+
+	if (name == NULL || schema == NULL)
+		return;
+	Async_Notify(CHANNEL, psprintf("{\"event\":\"%s\",\"source_schema\":%s,\"source_name\":%s,%s}",
+								   event, pgt_alert_quote(schema), pgt_alert_quote(name), details));
+}

@@ -48,7 +48,8 @@ static char *database_name = NULL; /* nobody renames it while it has a coordinat
 static SchedTables *tables = NULL;
 static List *changed_sources = NIL; /* whose buffers may have something to empty */
 static MemoryContext source_context = NULL;
-static int errors_in_row = 0; /* outside of refreshes */
+static int errors_in_row = 0;		 /* outside of refreshes */
+static MemoryContext outside = NULL; /* of the transaction that runs */
 
 /* ---- Coming and going ---- */
 
@@ -114,6 +115,7 @@ pgt_coordinator_begin(void)
 {
 	Oid now;
 
+	outside = CurrentMemoryContext;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (OidIsValid(extension))
@@ -136,18 +138,41 @@ void
 pgt_coordinator_end(void)
 {
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(outside);
+}
+
+/*
+ * Is it time? If so it will be again after the interval. A clock that was set
+ * back makes nobody wait for longer than that.
+ */
+static bool
+is_time(TimestampTz *next, int64 interval_ms)
+{
+	TimestampTz now = pgt_clock_now();
+	int64 interval = interval_ms * INT64CONST(1000);
+
+	if (now < *next && *next - now <= interval)
+		return false;
+	*next = now + interval;
+	return true;
 }
 
 /* ---- News ---- */
 
-static void
-note_source(Oid relid, TimestampTz since, void *arg)
+void
+pgt_coordinator_want_prune(Oid relid)
 {
 	MemoryContext caller = MemoryContextSwitchTo(source_context);
 
-	pgt_tables_note(tables, relid, since);
 	changed_sources = list_append_unique_oid(changed_sources, relid);
 	MemoryContextSwitchTo(caller);
+}
+
+static void
+note_source(Oid relid, TimestampTz since, void *arg)
+{
+	pgt_tables_note(tables, relid, since);
+	pgt_coordinator_want_prune(relid);
 }
 
 static void
@@ -170,9 +195,9 @@ collect_news(void)
 
 	if (news.catalog)
 		reload_tables();
-	/* A table that is new may read what changed before it was known. */
+	/* What was news before it was known who reads it, or whose. */
 	if (news.catalog || news.scan_all)
-		pgt_tables_note_all(tables, pgt_clock_now());
+		pgt_look_run(tables);
 }
 
 /* ---- Refreshing ---- */
@@ -207,7 +232,7 @@ run_round(MemoryContext context)
 		if (count == 0 || ConfigReloadPending || pgt_quiesce_holds(MyDatabaseId))
 			break;
 		pgstat_report_activity(STATE_RUNNING, describe(items, count));
-		pgt_item_run(items, count);
+		pgt_item_run(items, count, tables->locked_out);
 		/* News of this refresh for its consumers, and of writers meanwhile. */
 		collect_news();
 	}
@@ -215,6 +240,27 @@ run_round(MemoryContext context)
 }
 
 /* ---- Housekeeping, off the refresh path ---- */
+
+/* True if there is more to do, for another transaction. */
+static bool
+prune_source(Oid relid)
+{
+	PgtSource *source;
+	bool more = false;
+
+	CHECK_FOR_INTERRUPTS();
+	pgt_coordinator_begin();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (pgt_source_find(relid) != NULL)
+		(void) pgt_capture_prune(relid);
+	CommandCounterIncrement();
+	source = pgt_source_find(relid);
+	if (source != NULL)
+		(void) pgt_capture_buffer_bytes(source, &more);
+	PopActiveSnapshot();
+	pgt_coordinator_end();
+	return more;
+}
 
 static void
 prune_sources(void)
@@ -225,13 +271,9 @@ prune_sources(void)
 	changed_sources = NIL;
 	foreach (lc, sources)
 	{
-		CHECK_FOR_INTERRUPTS();
-		pgt_coordinator_begin();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (pgt_source_find(lfirst_oid(lc)) != NULL)
-			(void) pgt_capture_prune(lfirst_oid(lc));
-		PopActiveSnapshot();
-		pgt_coordinator_end();
+		/* Segments that changed roles: the one that writers have left may go at once. */
+		if (prune_source(lfirst_oid(lc)))
+			(void) prune_source(lfirst_oid(lc));
 	}
 	MemoryContextReset(source_context);
 }
@@ -251,24 +293,17 @@ keep_house(void)
 {
 	static TimestampTz next_prune = 0;
 	static TimestampTz next_history = 0;
-	TimestampTz now = pgt_clock_now();
 
-	if (changed_sources != NIL && now >= next_prune)
-	{
-		next_prune = now + PRUNE_INTERVAL_MS * INT64CONST(1000);
+	if (changed_sources != NIL && is_time(&next_prune, PRUNE_INTERVAL_MS))
 		prune_sources();
-	}
-	if (tables->count > 0 && now >= next_history)
-	{
-		next_history = now + HISTORY_INTERVAL_MS * INT64CONST(1000);
+	if (tables->count > 0 && is_time(&next_history, HISTORY_INTERVAL_MS))
 		prune_history();
-	}
 }
 
 /* ---- The loop ---- */
 
 static long
-time_to_wait(TimestampTz next_scan)
+time_to_wait(TimestampTz next_look)
 {
 	TimestampTz now = pgt_clock_now();
 	TimestampTz next;
@@ -277,22 +312,26 @@ time_to_wait(TimestampTz next_scan)
 	for (int i = 0; i < tables->count; i++)
 		tables->tables[i].done = false;
 	pgt_tables_decide(tables, now);
-	next = Min(next_scan, pgt_tables_next_time(tables, now));
+	next = Min(next_look, pgt_tables_next_time(tables, now));
 	if (changed_sources != NIL)
 		next = Min(next, now + PRUNE_INTERVAL_MS * INT64CONST(1000));
-	return next <= now ? 0 : (long) ((next - now) / 1000 + 1);
+	if (next <= now)
+		return 0;
+	/* No longer than the look is away, whatever the clock does. */
+	return (long) Min((next - now) / 1000 + 1, pgt_guc_scheduler_interval);
 }
 
 static void
 run_loop(MemoryContext context)
 {
-	TimestampTz next_scan = 0;
+	TimestampTz next_look = 0;
 
 	for (;;)
 	{
-		TimestampTz now = pgt_clock_now();
 		long wait;
 		long stats_wait;
+
+		MemoryContextReset(context);
 
 		/* There is no statement that could be cancelled. */
 		QueryCancelPending = false;
@@ -305,17 +344,13 @@ run_loop(MemoryContext context)
 		if (pgt_quiesce_holds(MyDatabaseId) || !pgt_launcher_wants(database_name))
 			leave();
 		collect_news();
-		if (now >= next_scan)
-		{
-			/* Whatever no news told of: a crash, a prepared transaction, replica apply. */
-			pgt_tables_note_all(tables, now);
-			next_scan = now + pgt_guc_scheduler_interval * INT64CONST(1000);
-		}
+		if (is_time(&next_look, pgt_guc_scheduler_interval))
+			pgt_look_run(tables);
 		if (pgt_guc_enabled)
 			run_round(context);
 		keep_house();
 		errors_in_row = 0;
-		wait = pgt_guc_enabled ? time_to_wait(next_scan) : pgt_guc_scheduler_interval;
+		wait = pgt_guc_enabled ? time_to_wait(next_look) : pgt_guc_scheduler_interval;
 		/* Nobody else does it in a background worker, and autovacuum goes by it. */
 		stats_wait = pgstat_report_stat(false);
 		if (stats_wait > 0)

@@ -4,8 +4,8 @@
  *
  * A refresh is a transaction of its own, committed asynchronously: data and
  * frontier commit together, and what a crash loses is redone from the buffer.
- * Here stands the only PG_TRY of the scheduler. A failure is recorded in a
- * second transaction, with the wait that its SQLSTATE asks for.
+ * A failure is recorded in a second transaction, with the wait that its SQLSTATE
+ * asks for.
  */
 #include "postgres.h"
 
@@ -29,16 +29,8 @@
 #include "sched_internal.h"
 
 #define BUSY_MS 50
-
-/* Settings of the transaction that has just begun. */
-static void
-set_limits(void)
-{
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("lock_timeout", psprintf("%d", pgt_guc_lock_timeout), PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
+#define SHORTEST_LOCK_WAIT_MS 20
+#define LONGEST_LOCK_WAIT_MS 500
 
 /*
  * What comes out of a transaction. at: the table that it was at, to know whose
@@ -50,7 +42,41 @@ typedef struct Attempt
 	PgtRefreshResult *results;
 	int count;
 	volatile int at;
+	TimestampTz started;
+	int locked_out; /* tables of the database that wait for a lock */
 } Attempt;
+
+/*
+ * Others have to wait while this process waits for a lock, so it does for a
+ * moment only, and comes back later; until pg_trickle.lock_timeout is over in
+ * all. The moments grow, for a lock that is only had by queueing for it, and
+ * are shared among all tables that are locked out.
+ */
+static int
+lock_wait_ms(const Attempt *attempt)
+{
+	double waited = 0;
+	double longest = (double) LONGEST_LOCK_WAIT_MS / Max(attempt->locked_out, 1);
+
+	for (int i = 0; i < attempt->count; i++)
+		if (attempt->items[i]->lock_since != 0)
+			waited = Max(waited,
+						 pgt_clock_ms_between(attempt->items[i]->lock_since, attempt->started));
+	longest = Max(Min(waited / 2, longest), SHORTEST_LOCK_WAIT_MS);
+	if (pgt_guc_lock_timeout > 0)
+		longest = Min(longest, pgt_guc_lock_timeout);
+	return (int) longest;
+}
+
+/* Settings of the transaction that has just begun. */
+static void
+set_limits(const Attempt *attempt)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("lock_timeout", psprintf("%d", lock_wait_ms(attempt)), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
 
 /* False if another session refreshes one of them. */
 static bool
@@ -96,7 +122,7 @@ refresh_in_transaction(Attempt *attempt)
 
 	attempt->at = 0;
 	pgt_coordinator_begin();
-	set_limits();
+	set_limits(attempt);
 	/* As a session has it: repairs run commands that want one around them. */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (attempt->count == 1 || prepare_all(attempt))
@@ -143,6 +169,7 @@ succeed(SchedTable *table, const PgtRefreshResult *result, TimestampTz started)
 	table->retry_now = false;
 	table->pending = false;
 	table->must_rebuild = false;
+	table->lock_since = 0;
 	table->done = true;
 	table->last_start = started;
 	if (strcmp(result->action, "NO_DATA") != 0)
@@ -155,6 +182,25 @@ static void
 put_off(SchedTable *table)
 {
 	table->busy_until = pgt_clock_now() + BUSY_MS * INT64CONST(1000);
+}
+
+/* True if it is to be tried again soon, and this was no failure yet. */
+static bool
+is_locked_out(SchedTable *table, const ErrorData *error, TimestampTz started)
+{
+	TimestampTz now = pgt_clock_now();
+	double waited;
+
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	if (table->lock_since == 0)
+		table->lock_since = started;
+	waited = pgt_clock_ms_between(table->lock_since, now);
+	if (pgt_guc_lock_timeout > 0 && waited >= pgt_guc_lock_timeout)
+		return false;
+	table->busy_until = now + (int64) Min(Max(waited / 2, BUSY_MS), PGT_SCHED_LONGEST_PUT_OFF_MS) *
+								  INT64CONST(1000);
+	return true;
 }
 
 static const char *
@@ -242,6 +288,7 @@ fail(SchedTable *table, const ErrorData *error, TimestampTz started)
 						pgt_guc_max_refresh_runtime > 0 &&
 						pgt_clock_ms_between(started, now) >= pgt_guc_max_refresh_runtime;
 	table->done = true;
+	table->lock_since = 0;
 	table->last_start = started;
 	failure.attempt = ++table->attempts;
 	failure.counted_before = table->errors;
@@ -270,7 +317,7 @@ fail(SchedTable *table, const ErrorData *error, TimestampTz started)
  * one that is.
  */
 void
-pgt_item_run(SchedTable **items, int count)
+pgt_item_run(SchedTable **items, int count, int locked_out)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	TimestampTz started = pgt_clock_now();
@@ -279,6 +326,8 @@ pgt_item_run(SchedTable **items, int count)
 
 	attempt.items = items;
 	attempt.count = count;
+	attempt.started = started;
+	attempt.locked_out = locked_out;
 	attempt.results = palloc0(sizeof(PgtRefreshResult) * count);
 	PG_TRY();
 	{
@@ -296,7 +345,7 @@ pgt_item_run(SchedTable **items, int count)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
-	if (error != NULL)
+	if (error != NULL && !is_locked_out(items[attempt.at], error, started))
 		fail(items[attempt.at], error, started);
 	for (int i = 0; i < count && error == NULL; i++)
 	{

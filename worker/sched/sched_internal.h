@@ -72,7 +72,9 @@ typedef struct SchedTable
 	TimestampTz due_at;		/* own schedule; calculated: of its consumers */
 	bool pending;			/* there is news of an input */
 	TimestampTz pending_since;
-	TimestampTz busy_until; /* another session refreshes it: look again then; 0: no */
+	TimestampTz busy_until; /* another session refreshes or locks it: look again then; 0: no */
+	TimestampTz lock_since; /* attempts end at somebody's lock since then; 0: they do not */
+	uint64 looked_xmin;		/* all older transactions were looked at, without news; 0: none */
 	double last_ms;			/* of the last refresh */
 	PgtReadiness readiness;
 	bool done;	 /* in this round */
@@ -86,13 +88,14 @@ typedef struct SchedTables
 	SchedTable *tables; /* by pgt_id */
 	PgtGraph *graph;
 	int *table_of_node; /* index into tables, or -1 */
+	int locked_out;		/* tables with lock_since */
 } SchedTables;
 
 /* Reads the catalog; what is known of tables that are still there is kept. In a transaction. */
 extern SchedTables *pgt_tables_load(SchedTables *old);
 /* News of a source, or of a stream table that others read. */
 extern void pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since);
-extern void pgt_tables_note_all(SchedTables *tables, TimestampTz now);
+extern void pgt_tables_note_table(SchedTable *table, TimestampTz since);
 /* Decides the readiness of every table. */
 extern void pgt_tables_decide(SchedTables *tables, TimestampTz now);
 /*
@@ -105,12 +108,20 @@ extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now);
 
 /* ---- item.c: one scheduled refresh, or several to one snapshot ---- */
 
-extern void pgt_item_run(SchedTable **items, int count);
+/* locked_out: how many tables of the database wait for a lock. */
+extern void pgt_item_run(SchedTable **items, int count, int locked_out);
+
+/* ---- look.c: what no news told of ---- */
+
+/* Looks at all stream tables and buffers, in one transaction unless one raises an error. */
+extern void pgt_look_run(SchedTables *tables);
 
 /* ---- alert.c ---- */
 
 /* NOTIFY pg_trickle_alert at the commit of the current transaction; details are JSON members. */
 extern void pgt_alert_send(const char *event, const SchedTable *table, const char *details);
+/* The same for a table that is a source. */
+extern void pgt_alert_send_source(const char *event, Oid relid, const char *details);
 extern char *pgt_alert_quote(const char *text); /* as a JSON string */
 
 /* ---- coordinator.c ---- */
@@ -118,5 +129,10 @@ extern char *pgt_alert_quote(const char *text); /* as a JSON string */
 /* Begins a transaction in which the extension cannot be dropped; exits if it has gone. */
 extern void pgt_coordinator_begin(void);
 extern void pgt_coordinator_end(void);
+/* A buffer that may have something to empty; for the next housekeeping. */
+extern void pgt_coordinator_want_prune(Oid relid);
+
+/* The longest that a table is left alone because of somebody's lock. */
+#define PGT_SCHED_LONGEST_PUT_OFF_MS 1000
 
 #endif /* SCHED_INTERNAL_H */

@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -17,31 +16,16 @@
 #include "pgt_clock.h"
 #include "pgt_dependency.h"
 #include "pgt_frontier.h"
-#include "pgt_guc.h"
 #include "pgt_source.h"
 
 #include "sched_internal.h"
-
-static int
-zone_offset(void *zone, int64_t unix_seconds)
-{
-	pg_time_t time = (pg_time_t) unix_seconds;
-
-	return pg_localtime(&time, (pg_tz *) zone)->tm_gmtoff;
-}
-
-static pg_tz *
-schedule_zone(void)
-{
-	return pgt_guc_timezone[0] != '\0' ? pg_tzset(pgt_guc_timezone) : log_timezone;
-}
 
 static int64_t
 next_due(const SchedTable *table, TimestampTz now)
 {
 	return pgt_schedule_next_due(&table->schedule,
 								 table->last_start != 0 ? table->last_start : PGT_SCHEDULE_NO_TIME,
-								 now, zone_offset, schedule_zone());
+								 now, pgt_clock_zone_offset, pgt_clock_schedule_zone());
 }
 
 /* ---- Loading ---- */
@@ -94,6 +78,8 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 	table->last_start = Max(table->last_start, known->last_start);
 	table->last_ms = known->last_ms;
 	table->behind = known->behind;
+	table->lock_since = known->lock_since;
+	table->busy_until = known->busy_until;
 	if (table->retry_at != 0 || known->retry_at != 0)
 	{
 		table->attempts = known->attempts;
@@ -232,8 +218,8 @@ pgt_tables_load(SchedTables *old)
 
 /* ---- News ---- */
 
-static void
-note_table(SchedTable *table, TimestampTz since)
+void
+pgt_tables_note_table(SchedTable *table, TimestampTz since)
 {
 	if (!table->pending)
 		table->pending_since = since;
@@ -253,18 +239,7 @@ pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since)
 	readers = pgt_graph_outputs(tables->graph, node);
 	for (int i = 0; i < readers.count; i++)
 		if (tables->table_of_node[readers.items[i]] >= 0)
-			note_table(&tables->tables[tables->table_of_node[readers.items[i]]], since);
-}
-
-void
-pgt_tables_note_all(SchedTables *tables, TimestampTz now)
-{
-	for (int i = 0; i < tables->count; i++)
-		if (!tables->tables[i].pending)
-		{
-			tables->tables[i].pending = true;
-			tables->tables[i].pending_since = now;
-		}
+			pgt_tables_note_table(&tables->tables[tables->table_of_node[readers.items[i]]], since);
 }
 
 /* ---- Deciding ---- */
@@ -367,9 +342,31 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 		table->readiness = PGT_READY_UNCHANGED;
 }
 
+/*
+ * The clock may be set back: nothing was in the future, and no wait is longer
+ * than it was meant to be.
+ */
+static void
+fit_to_clock(SchedTable *table, TimestampTz now)
+{
+	table->last_start = Min(table->last_start, now);
+	table->pending_since = Min(table->pending_since, now);
+	table->lock_since = Min(table->lock_since, now);
+	table->busy_until = Min(table->busy_until,
+							now + PGT_SCHED_LONGEST_PUT_OFF_MS * INT64CONST(1000));
+	table->retry_at = Min(table->retry_at, now + PGT_RETRY_LONGEST_MS * INT64CONST(1000));
+}
+
 void
 pgt_tables_decide(SchedTables *tables, TimestampTz now)
 {
+	tables->locked_out = 0;
+	for (int i = 0; i < tables->count; i++)
+	{
+		fit_to_clock(&tables->tables[i], now);
+		if (tables->tables[i].lock_since != 0)
+			tables->locked_out++;
+	}
 	decide_due(tables, now);
 	for (int i = 0; i < tables->graph->node_count; i++)
 	{
@@ -450,7 +447,8 @@ choose(SchedTables *tables, TimestampTz now, const bool *leave_out)
 		item.level = tables->graph->level[table->node];
 		item.staleness = pgt_ready_staleness(
 			now, table->pending_since, (int64_t) (table->last_ms * 1000),
-			pgt_schedule_length(&table->schedule, now, zone_offset, schedule_zone()));
+			pgt_schedule_length(&table->schedule, now, pgt_clock_zone_offset,
+								pgt_clock_schedule_zone()));
 		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
 		{
 			best = table;

@@ -1,0 +1,70 @@
+/*
+ * news.c: would a refresh have anything to do?
+ *
+ * For the scheduler's look at all stream tables, in one transaction for all of
+ * them: takes no lock that stays (but for the first time, when the definition
+ * is analyzed), repairs nothing and writes nothing. Says yes when in doubt; the
+ * refresh itself finds out.
+ */
+#include "postgres.h"
+
+#include "storage/lmgr.h"
+
+#include "pgt_source.h"
+
+#include "refresh_internal.h"
+
+/* Unlocks what the check locks, since there may be thousands of tables. */
+static bool
+is_storage_missing(const PgtDefinition *definition)
+{
+	ListCell *lc;
+
+	foreach (lc, definition->stages)
+	{
+		const PgtStage *stage = lfirst(lc);
+
+		if (stage->technique == PGT_TECHNIQUE_FULL)
+			continue;
+		if (!pgt_storage_is_complete(stage))
+			return true;
+		UnlockRelationOid(stage->relid, AccessShareLock);
+		if (stage->technique == PGT_TECHNIQUE_AGGREGATE)
+			UnlockRelationOid(stage->state_relid, AccessShareLock);
+	}
+	return false;
+}
+
+static bool
+has_source_news(const PgtSourceUse *source, const PgtFrontier *frontier, uint64 looked_xmin,
+				Snapshot snapshot)
+{
+	return pgt_capture_broken(source->relid) != NULL ||
+		   pgt_capture_has_news(source->relid, frontier, looked_xmin, snapshot);
+}
+
+bool
+pgt_refresh_has_news(int64 pgt_id, uint64 looked_xmin, Snapshot snapshot)
+{
+	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
+	PgtFrontierRow row;
+	const PgtDefinition *definition;
+	ListCell *lc;
+
+	if (st == NULL)
+		return false;
+	if (!pgt_frontier_find(pgt_id, &row) || !row.frontier.valid || row.rebuild_reason != NULL)
+		return true;
+	definition = pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
+	/* Only computing it tells whether now(), or a source without capture, gave other rows. */
+	if (definition->full_reason != NULL || is_storage_missing(definition))
+		return true;
+	foreach (lc, definition->sources)
+	{
+		const PgtSourceUse *source = lfirst(lc);
+
+		if (!source->is_view && has_source_news(source, &row.frontier, looked_xmin, snapshot))
+			return true;
+	}
+	return false;
+}
