@@ -31,8 +31,7 @@ choose_technique(PgtStage *stage)
 	if (pgt_scope_find(stage))
 	{
 		stage->technique = PGT_TECHNIQUE_PARTITION;
-		stage->reason = stage->nscope > 0 ? "affected partitions are recomputed"
-										  : "all rows are recomputed together";
+		stage->reason = pgt_scope_describe(stage);
 	}
 	else if (pgt_stage_is_group(stage->query))
 	{

@@ -85,6 +85,7 @@ extern bool pgt_key_column_equality(Oid type, Oid *operator);
 /* scope.c: what a stage of technique PARTITION is recomputed by */
 extern bool pgt_scope_find(PgtStage *stage);
 extern void pgt_scope_set(PgtStage *stage, List *columns); /* integer list, 1-based */
+extern const char *pgt_scope_describe(PgtStage *stage);
 
 /* group.c: aggregate stages */
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
@@ -96,10 +97,18 @@ extern char *pgt_state_aggregate_name(const PgtAggregate *aggregate);
 /* stage.c: cutting and storing */
 extern void pgt_stage_cut(PgtDefinition *definition, Query *query);
 extern bool pgt_stage_is_group(const Query *query);
+extern bool pgt_stage_is_closed(const Query *query);	 /* its result is stored */
 extern int pgt_stage_of_entry(const RangeTblEntry *rte); /* number of the stage it reads, or 0 */
 extern char *pgt_stage_table_name(int64 pgt_id, int number);
 extern char *pgt_stage_state_name(int64 pgt_id, int number);
 extern void pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
+
+/* layer.c: windows, DISTINCT and LIMIT taken apart */
+extern Query *pgt_layer_peel(Query *query, bool *store);
+extern bool pgt_layer_has_limit(const Query *query);
+extern bool pgt_layer_is_stored_below(const Query *query);
+extern void pgt_layer_drop_void_limit(Query *query);
+extern List *pgt_layer_window_scope(Query *query);
 
 /* order.c: join order */
 extern Node *pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest);

@@ -312,7 +312,7 @@ pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 
 		if (query->setOperations != NULL)
 			entries = key_entries_of(stage, pgt_tree_outputs(arm));
-		else if (!arm->hasDistinctOn)
+		else if (!arm->hasDistinctOn && !pgt_layer_has_limit(arm))
 			arm->sortClause = NIL;
 		restrict_query(arm, stage, copyObject(entries), null_keys, by_name);
 		appendStringInfo(&sql, "%s%s", lc != list_head(arms) ? " UNION ALL " : "",

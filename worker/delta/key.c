@@ -570,6 +570,13 @@ pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition)
 		if (stage->nkeys == 0)
 			stage->identity = PGT_IDENTITY_SINGLE;
 	}
+	else if (query->hasDistinctOn)
+	{
+		foreach (lc, query->distinctClause)
+			stage->keys[stage->nkeys++] =
+				get_sortgroupclause_tle(lfirst(lc), query->targetList)->resno;
+		remove_duplicate_keys(stage);
+	}
 	else if (query->distinctClause != NIL)
 		use_all_columns(stage);
 	else if (!find_joined_key(stage, definition))

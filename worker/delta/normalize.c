@@ -201,7 +201,8 @@ normalize_in_place(Query *query)
 			normalize_in_place(rte->subquery);
 		}
 	}
-	if (query->limitCount == NULL && query->limitOffset == NULL && query->distinctClause == NIL)
+	pgt_layer_drop_void_limit(query);
+	if (!pgt_layer_has_limit(query) && query->distinctClause == NIL)
 		query->sortClause = NIL;
 	if (query->hasSubLinks)
 		query_tree_walker(query, normalize_sublinks, NULL, QTW_IGNORE_RT_SUBQUERIES);

@@ -207,7 +207,7 @@ split_keys(const PgtStage *stage, PgtDeltaRows *keys)
 static bool
 is_top(const PgtStage *stage)
 {
-	return stage->query->limitCount != NULL;
+	return pgt_layer_has_limit(stage->query);
 }
 
 static PgtDeltaRows *

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
@@ -62,5 +63,31 @@ pgt_scope_set(PgtStage *stage, List *columns)
 bool
 pgt_scope_find(PgtStage *stage)
 {
-	return false;
+	Query *query = stage->query;
+
+	if (pgt_layer_has_limit(query))
+		pgt_scope_set(stage, NIL);
+	else if (query->hasWindowFuncs)
+		pgt_scope_set(stage, pgt_layer_window_scope(query));
+	else
+		return false;
+	return true;
+}
+
+/* For explain_st: what is recomputed together. Stages but the last have columns c1, c2, ... */
+const char *
+pgt_scope_describe(PgtStage *stage)
+{
+	List *outputs = pgt_tree_outputs(stage->query);
+	StringInfoData text;
+
+	if (stage->nscope == 0)
+		return "all rows are recomputed together";
+	initStringInfo(&text);
+	appendStringInfoString(&text, "rows are recomputed together that have the same ");
+	for (int i = 0; i < stage->nscope; i++)
+		appendStringInfo(
+			&text, "%s%s", i > 0 ? ", " : "",
+			quote_identifier(list_nth_node(TargetEntry, outputs, stage->scope[i] - 1)->resname));
+	return text.data;
 }

@@ -1,7 +1,8 @@
 /*
  * stage.c: cutting a query into stages, and the hidden tables that hold them.
  *
- * A subquery that groups or makes rows distinct is not linear: its result is
+ * A subquery that groups, makes rows distinct, numbers them in windows or takes
+ * the first of them is not linear (layer.c has a layer for each): its result is
  * stored (DBSP's integral made explicit) and read like a table by what is
  * above it. Equal subqueries, such as two uses of one WITH item, are one stage.
  */
@@ -50,111 +51,20 @@ pgt_stage_is_group(const Query *query)
 	return query->hasAggs || query->groupClause != NIL || query->havingQual != NULL;
 }
 
-static bool
-is_closed(const Query *query)
+/* Is its result stored? */
+bool
+pgt_stage_is_closed(const Query *query)
 {
-	return pgt_stage_is_group(query) || query->distinctClause != NIL;
+	return pgt_stage_is_group(query) || query->distinctClause != NIL || query->hasWindowFuncs ||
+		   pgt_layer_has_limit(query);
 }
 
-/* Shows every column, junk too, so that a query above can choose. */
-static Query *
-show_all(Query *query)
+/* Junk that no clause needs. */
+static void
+drop_junk(Query *query)
 {
-	AttrNumber number = 0;
-	ListCell *lc;
-
-	query->sortClause = NIL;
-	foreach (lc, query->targetList)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		number++;
-		tle->resjunk = false;
-		tle->resno = number;
-		tle->resname = psprintf("c%d", number);
-	}
-	return query;
-}
-
-/* SELECT DISTINCT over groups: the groups below, the distinct rows above. */
-static Query *
-split_distinct(Query *query)
-{
-	List *clauses = query->distinctClause;
-	List *outputs = copyObject(pgt_tree_outputs(query));
-	Query *above;
-	ListCell *lc;
-
-	query->distinctClause = NIL;
-	above = pgt_tree_wrap(show_all(query));
-	above->targetList = list_copy_head(above->targetList, list_length(outputs));
-	foreach (lc, above->targetList)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		TargetEntry *old = list_nth_node(TargetEntry, outputs, foreach_current_index(lc));
-		SortGroupClause *clause;
-
-		tle->resname = old->resname;
-		if (old->ressortgroupref == 0)
-			continue;
-		clause = copyObject(get_sortgroupref_clause_noerr(old->ressortgroupref, clauses));
-		if (clause == NULL)
-			continue;
-		clause->tleSortGroupRef = tle->ressortgroupref = foreach_current_index(lc) + 1;
-		above->distinctClause = lappend(above->distinctClause, clause);
-	}
-	return above;
-}
-
-/* Groups of which the output does not show every key: all of it below, the output above. */
-static Query *
-split_hidden_keys(Query *query)
-{
-	List *shown = NIL;
-	List *names = NIL;
-	Query *above;
-	ListCell *lc;
-
-	foreach (lc, query->targetList)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-
-		if (tle->resjunk)
-			continue;
-		shown = lappend_int(shown, foreach_current_index(lc));
-		names = lappend(names, tle->resname);
-	}
-	above = pgt_tree_wrap(show_all(query));
-	{
-		List *targets = NIL;
-		ListCell *ln;
-
-		forboth (lc, shown, ln, names)
-		{
-			TargetEntry *tle = list_nth(above->targetList, lfirst_int(lc));
-
-			tle->resno = list_length(targets) + 1;
-			tle->resname = lfirst(ln);
-			targets = lappend(targets, tle);
-		}
-		above->targetList = targets;
-	}
-	return above;
-}
-
-static Query *
-split_top(Query *query)
-{
-	ListCell *lc;
-
-	if (!pgt_stage_is_group(query))
-		return query;
-	if (query->distinctClause != NIL)
-		return split_distinct(query);
-	foreach (lc, query->groupClause)
-		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
-			return split_hidden_keys(query);
-	return query;
+	if (!query->hasWindowFuncs && !query->hasDistinctOn && !pgt_layer_has_limit(query))
+		pgt_tree_drop_junk(query);
 }
 
 static int
@@ -200,9 +110,10 @@ static Query *
 cut(PgtDefinition *definition, Query *query)
 {
 	List *rtindexes;
+	bool store = false;
 	ListCell *lc;
 
-	query = split_top(query);
+	query = pgt_layer_peel(query, &store);
 	rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											 : pgt_tree_rtindexes((Node *) query->jointree);
 	foreach (lc, rtindexes)
@@ -212,7 +123,7 @@ cut(PgtDefinition *definition, Query *query)
 		if (rte->rtekind != RTE_SUBQUERY)
 			continue;
 		rte->subquery = cut(definition, rte->subquery);
-		if (!is_closed(rte->subquery))
+		if (!store && !pgt_stage_is_closed(rte->subquery))
 			continue;
 		if (query->setOperations != NULL)
 		{
@@ -220,9 +131,9 @@ cut(PgtDefinition *definition, Query *query)
 			rte->subquery = pgt_tree_wrap(rte->subquery);
 			rte = linitial_node(RangeTblEntry, rte->subquery->rtable);
 		}
-		pgt_tree_drop_junk(rte->subquery);
+		drop_junk(rte->subquery);
 		read_stage(rte, add_stage(definition, rte->subquery),
-				   list_length(rte->subquery->targetList));
+				   list_length(pgt_tree_outputs(rte->subquery)));
 	}
 	return query;
 }
@@ -233,8 +144,7 @@ pgt_stage_cut(PgtDefinition *definition, Query *query)
 	PgtStage *last;
 
 	query = cut(definition, query);
-	if (!is_closed(query))
-		pgt_tree_drop_junk(query);
+	drop_junk(query);
 	/* The last stage is the user's table, even if an equal one is below. */
 	last = palloc0(sizeof(PgtStage));
 	last->number = list_length(definition->stages) + 1;

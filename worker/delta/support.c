@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "utils/acl.h"
@@ -248,7 +249,7 @@ expression_walker(Node *node, void *context)
 	if (IsA(node, SubLink))
 		unsupported(ctx->definition, sublink_name((SubLink *) node), exprLocation(node));
 	else if (IsA(node, WindowFunc))
-		unsupported(ctx->definition, "window function", exprLocation(node));
+		pgt_support_add(ctx->definition, "window function", "affected partitions", NULL, -1);
 	else if (IsA(node, GroupingFunc))
 		unsupported(ctx->definition, "GROUPING()", exprLocation(node));
 	else if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup > 0)
@@ -337,7 +338,7 @@ count_kinds_of_query(Query *query)
 	ListCell *lc;
 
 	/* What groups or makes distinct is stored: one kind. */
-	if (pgt_stage_is_group(query) || query->distinctClause != NIL)
+	if (pgt_stage_is_closed(query))
 		return (Kinds){1, 1};
 	if (query->setOperations == NULL)
 		return count_kinds(query, (Node *) query->jointree);
@@ -445,19 +446,32 @@ check_setop(PgtDefinition *definition, Node *node)
 	check_setop(definition, stmt->rarg);
 }
 
+/* Only what is the same in every refresh tells how many rows there are. */
+static void
+check_limit(PgtDefinition *definition, Query *query)
+{
+	const char *construct = query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)"
+													 : "LIMIT without ORDER BY";
+
+	if (contain_subplans(query->limitCount) || contain_subplans(query->limitOffset))
+		pgt_support_add(
+			definition, construct, NULL,
+			"how many rows there are is itself the result of a subquery",
+			exprLocation(query->limitCount != NULL ? query->limitCount : query->limitOffset));
+	else
+		pgt_support_add(definition, construct, "the first rows are read again", NULL, -1);
+}
+
 /* Clauses of one query level. */
 static void
 check_clauses(PgtDefinition *definition, Query *query)
 {
 	if (query->hasRecursive)
 		unsupported(definition, "recursive WITH query", -1);
-	if (query->limitCount != NULL || query->limitOffset != NULL)
-		unsupported(
-			definition,
-			query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)" : "LIMIT without ORDER BY",
-			exprLocation(query->limitCount != NULL ? query->limitCount : query->limitOffset));
+	if (pgt_layer_has_limit(query))
+		check_limit(definition, query);
 	if (query->hasDistinctOn)
-		unsupported(definition, "DISTINCT ON", -1);
+		pgt_support_add(definition, "DISTINCT ON", "affected-key recompute", NULL, -1);
 	else if (query->distinctClause != NIL)
 		pgt_support_add(definition, "DISTINCT", "affected-key recompute", NULL, -1);
 	if (query->groupingSets != NIL)

@@ -187,7 +187,7 @@ pgt_tree_wrap(Query *subquery)
 	query->commandType = CMD_SELECT;
 	query->querySource = QSRC_ORIGINAL;
 	query->canSetTag = true;
-	foreach (lc, subquery->targetList)
+	foreach (lc, pgt_tree_outputs(subquery))
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		Var *var = makeVarFromTargetEntry(1, tle);

@@ -1,0 +1,637 @@
+/*
+ * layer.c: the layers of one query level, taken apart from the top.
+ *
+ *	  core or GROUP BY -> window functions -> DISTINCT -> ORDER BY with LIMIT
+ *
+ * Each is a stage of its own: what is below becomes a subquery in FROM, which
+ * the caller cuts in turn. Columns that only a clause of the upper layer names
+ * are shown by the lower one.
+ *
+ * Windows that share partition columns share a stage; others make a chain of
+ * stages, so that each is recomputed by partitions of its own.
+ */
+#include "postgres.h"
+
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+
+#include "delta_internal.h"
+
+bool
+pgt_layer_has_limit(const Query *query)
+{
+	return query->limitCount != NULL || query->limitOffset != NULL;
+}
+
+/* LIMIT ALL, LIMIT NULL and OFFSET 0 say nothing. */
+void
+pgt_layer_drop_void_limit(Query *query)
+{
+	Node *count = eval_const_expressions(NULL, copyObject(query->limitCount));
+	Node *offset = eval_const_expressions(NULL, copyObject(query->limitOffset));
+
+	if (count != NULL && IsA(count, Const) && ((Const *) count)->constisnull)
+		query->limitCount = NULL;
+	if (offset != NULL && IsA(offset, Const) &&
+		(((Const *) offset)->constisnull || DatumGetInt64(((Const *) offset)->constvalue) == 0))
+		query->limitOffset = NULL;
+	if (!pgt_layer_has_limit(query))
+		query->limitOption = LIMIT_OPTION_DEFAULT;
+}
+
+/* ---- Windows ---- */
+
+typedef struct WinrefContext
+{
+	Bitmapset *winrefs;
+} WinrefContext;
+
+static bool
+winref_walker(Node *node, void *context)
+{
+	if (node == NULL || IsA(node, Query))
+		return false;
+	if (IsA(node, WindowFunc))
+		((WinrefContext *) context)->winrefs = bms_add_member(((WinrefContext *) context)->winrefs,
+															  ((WindowFunc *) node)->winref);
+	return expression_tree_walker(node, winref_walker, context);
+}
+
+static bool
+is_referenced(const TargetEntry *tle, Query *query)
+{
+	Index ref = tle->ressortgroupref;
+	ListCell *lc;
+
+	if (ref == 0)
+		return false;
+	if (get_sortgroupref_clause_noerr(ref, query->sortClause) != NULL ||
+		get_sortgroupref_clause_noerr(ref, query->distinctClause) != NULL ||
+		get_sortgroupref_clause_noerr(ref, query->groupClause) != NULL)
+		return true;
+	foreach (lc, query->windowClause)
+	{
+		WindowClause *window = lfirst_node(WindowClause, lc);
+
+		if (get_sortgroupref_clause_noerr(ref, window->partitionClause) != NULL ||
+			get_sortgroupref_clause_noerr(ref, window->orderClause) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+drop_unused_junk(Query *query)
+{
+	List *kept = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resjunk && !is_referenced(tle, query))
+			continue;
+		tle->resno = list_length(kept) + 1;
+		kept = lappend(kept, tle);
+	}
+	query->targetList = kept;
+}
+
+/* Only windows that are used, without names; in place. */
+static void
+tidy_windows(Query *query)
+{
+	WinrefContext context = {NULL};
+	List *used = NIL;
+	ListCell *lc;
+
+	drop_unused_junk(query);
+	(void) winref_walker((Node *) query->targetList, &context);
+	foreach (lc, query->windowClause)
+	{
+		WindowClause *window = lfirst_node(WindowClause, lc);
+
+		if (!bms_is_member(window->winref, context.winrefs))
+			continue;
+		window->name = window->refname = NULL;
+		window->copiedOrder = false;
+		used = lappend(used, window);
+	}
+	query->windowClause = used;
+	query->hasWindowFuncs = used != NIL;
+	drop_unused_junk(query);
+}
+
+static List *
+clause_expressions(List *clauses, List *targets)
+{
+	List *exprs = NIL;
+	ListCell *lc;
+
+	foreach (lc, clauses)
+		exprs = lappend(exprs, get_sortgroupclause_expr(lfirst(lc), targets));
+	return exprs;
+}
+
+static List *
+partition_of(const WindowClause *window, const Query *query)
+{
+	return clause_expressions(window->partitionClause, query->targetList);
+}
+
+/* The expressions by which every window of the list partitions. */
+static List *
+common_partition(List *windows, const Query *query)
+{
+	List *common = NIL;
+	ListCell *lc;
+
+	foreach (lc, windows)
+	{
+		List *own = partition_of(lfirst(lc), query);
+
+		common = foreach_current_index(lc) == 0 ? own : list_intersection(common, own);
+	}
+	return common;
+}
+
+/*
+ * The windows of the topmost stage: the one with the fewest partition columns,
+ * that is the largest partitions, and all that share some of them. A window
+ * over all rows has everything computed anew, so all the others join it.
+ */
+static List *
+top_windows(const Query *query)
+{
+	List *top = NIL;
+	List *common = NIL;
+	WindowClause *widest = NULL;
+	ListCell *lc;
+
+	foreach (lc, query->windowClause)
+	{
+		WindowClause *window = lfirst_node(WindowClause, lc);
+
+		if (window->partitionClause == NIL)
+			return list_copy(query->windowClause);
+		if (widest == NULL ||
+			list_length(window->partitionClause) < list_length(widest->partitionClause))
+			widest = window;
+	}
+	common = partition_of(widest, query);
+	foreach (lc, query->windowClause)
+	{
+		List *shared = list_intersection(common, partition_of(lfirst(lc), query));
+
+		if (shared == NIL)
+			continue;
+		common = shared;
+		top = lappend(top, lfirst(lc));
+	}
+	return top;
+}
+
+/* Output columns (1-based) by which all windows of a stage partition, by its types' equality. */
+List *
+pgt_layer_window_scope(Query *query)
+{
+	List *common = common_partition(query->windowClause, query);
+	List *columns = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		bool plain = true;
+		Oid equality;
+		ListCell *lw;
+
+		if (tle->resjunk || !list_member(common, tle->expr))
+			continue;
+		(void) pgt_key_column_equality(exprType((Node *) tle->expr), &equality);
+		foreach (lw, query->windowClause)
+		{
+			ListCell *ls;
+
+			foreach (ls, lfirst_node(WindowClause, lw)->partitionClause)
+			{
+				SortGroupClause *clause = lfirst_node(SortGroupClause, ls);
+
+				if (equal(get_sortgroupclause_expr(clause, query->targetList), tle->expr))
+					plain = plain && clause->eqop == equality;
+			}
+		}
+		common = list_delete(common, tle->expr);
+		if (plain)
+			columns = lappend_int(columns, foreach_current_index(lc) + 1);
+	}
+	return columns;
+}
+
+/* ---- Peeling ---- */
+
+/*
+ * Shows what the output shows and what the clauses name; other entries stay
+ * junk behind these. Returns the entries shown, as they were.
+ */
+static List *
+show(Query *query, List *clauses)
+{
+	List *former = NIL;
+	List *shown = NIL;
+	List *hidden = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->resjunk && (tle->ressortgroupref == 0 ||
+							 !get_sortgroupref_clause_noerr(tle->ressortgroupref, clauses)))
+		{
+			hidden = lappend(hidden, tle);
+			continue;
+		}
+		former = lappend(former, flatCopyTargetEntry(tle));
+		shown = lappend(shown, tle);
+		tle->resjunk = false;
+		tle->resno = list_length(shown);
+		tle->resname = psprintf("c%d", tle->resno);
+	}
+	foreach (lc, hidden)
+		lfirst_node(TargetEntry, lc)->resno = list_length(shown) + foreach_current_index(lc) + 1;
+	query->targetList = list_concat(shown, hidden);
+	return former;
+}
+
+/* A query over the lower one, whose columns are the former entries of its columns. */
+static Query *
+put_on_top(Query *lower, List *former, bool keep_junk)
+{
+	Query *above = pgt_tree_wrap(lower);
+	List *targets = NIL;
+	ListCell *lc;
+	ListCell *lf;
+
+	forboth (lc, above->targetList, lf, former)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		TargetEntry *old = lfirst_node(TargetEntry, lf);
+
+		if (old->resjunk && !keep_junk)
+			continue;
+		tle->resno = list_length(targets) + 1;
+		tle->resname = old->resname;
+		tle->resjunk = old->resjunk;
+		tle->ressortgroupref = keep_junk ? old->ressortgroupref : 0;
+		targets = lappend(targets, tle);
+	}
+	above->targetList = targets;
+	return above;
+}
+
+/* All that the clauses name is shown below; above is what the query shows. */
+static Query *
+peel_projection(Query *query, List *clauses)
+{
+	List *former = show(query, clauses);
+
+	return put_on_top(query, former, false);
+}
+
+static Query *
+peel_limit(Query *query)
+{
+	Query top = *query;
+	List *former = show(query, query->sortClause);
+	Query *above;
+
+	query->limitCount = query->limitOffset = NULL;
+	query->limitOption = LIMIT_OPTION_DEFAULT;
+	if (!query->hasDistinctOn)
+		query->sortClause = NIL;
+	above = put_on_top(query, former, true);
+	above->sortClause = copyObject(top.sortClause);
+	above->limitCount = top.limitCount;
+	above->limitOffset = top.limitOffset;
+	above->limitOption = top.limitOption;
+	return above;
+}
+
+static Query *
+peel_distinct(Query *query)
+{
+	Query top = *query;
+	List *sort = query->hasDistinctOn ? query->sortClause : NIL;
+	List *former = show(query, list_concat_copy(query->distinctClause, sort));
+	Query *above;
+
+	query->distinctClause = query->sortClause = NIL;
+	query->hasDistinctOn = false;
+	above = put_on_top(query, former, true);
+	above->distinctClause = top.distinctClause;
+	above->sortClause = sort;
+	above->hasDistinctOn = top.hasDistinctOn;
+	return above;
+}
+
+/* What of an expression is computed below. */
+typedef struct AtomContext
+{
+	Query *lower;
+	List *whole;		/* expressions that become columns as they are */
+	Bitmapset *winrefs; /* of the windows below */
+	int depth;			/* levels below the query, in subqueries of expressions */
+} AtomContext;
+
+static TargetEntry *
+add_target(Query *query, Expr *expr, bool resjunk)
+{
+	int number = list_length(query->targetList) + 1;
+	TargetEntry *tle = makeTargetEntry(expr, number, psprintf("c%d", number), resjunk);
+
+	query->targetList = lappend(query->targetList, tle);
+	return tle;
+}
+
+/* The column of the lower query that shows the expression; added if there is none. */
+static Node *
+column_of(AtomContext *context, Node *expr)
+{
+	TargetEntry *tle = NULL;
+	Var *var;
+	ListCell *lc;
+
+	expr = copyObject(expr);
+	if (context->depth > 0)
+		IncrementVarSublevelsUp(expr, -context->depth, context->depth);
+	foreach (lc, context->lower->targetList)
+		if (tle == NULL && equal(lfirst_node(TargetEntry, lc)->expr, expr))
+			tle = lfirst(lc);
+	if (tle == NULL)
+		tle = add_target(context->lower, (Expr *) expr, false);
+	var = makeVarFromTargetEntry(1, tle);
+	var->varlevelsup = context->depth;
+	return (Node *) var;
+}
+
+static bool
+is_atom(AtomContext *context, Node *node)
+{
+	ListCell *lc;
+
+	foreach (lc, context->whole)
+	{
+		Node *expr = lfirst(lc);
+
+		if (nodeTag(expr) != nodeTag(node))
+			continue;
+		if (context->depth > 0)
+		{
+			expr = copyObject(expr);
+			IncrementVarSublevelsUp(expr, context->depth, 0);
+		}
+		if (equal(expr, node))
+			return true;
+	}
+	switch (nodeTag(node))
+	{
+		case T_Var:
+			return ((Var *) node)->varlevelsup == context->depth;
+		case T_Aggref:
+			return ((Aggref *) node)->agglevelsup == context->depth;
+		case T_GroupingFunc:
+			return ((GroupingFunc *) node)->agglevelsup == context->depth;
+		case T_WindowFunc:
+			return context->depth == 0 &&
+				   bms_is_member(((WindowFunc *) node)->winref, context->winrefs);
+		default:
+			return false;
+	}
+}
+
+static Node *
+atom_mutator(Node *node, void *context)
+{
+	AtomContext *ctx = context;
+
+	if (node == NULL)
+		return NULL;
+	if (is_atom(ctx, node))
+		return column_of(ctx, node);
+	if (IsA(node, Query))
+	{
+		Query *query;
+
+		ctx->depth++;
+		query = query_tree_mutator((Query *) node, atom_mutator, context, 0);
+		ctx->depth--;
+		return (Node *) query;
+	}
+	return expression_tree_mutator(node, atom_mutator, context);
+}
+
+static bool
+has_ref(const Query *query, Index ref)
+{
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+		if (lfirst_node(TargetEntry, lc)->ressortgroupref == ref)
+			return true;
+	return false;
+}
+
+/* Entries that the clauses of a query name, from its former target list. */
+static void
+add_referenced(Query *query, List *clauses, List *targets, bool resjunk)
+{
+	ListCell *lc;
+
+	foreach (lc, clauses)
+	{
+		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
+		TargetEntry *old = get_sortgroupclause_tle(clause, targets);
+
+		if (!has_ref(query, old->ressortgroupref))
+			add_target(query, copyObject(old->expr), resjunk)->ressortgroupref =
+				old->ressortgroupref;
+	}
+}
+
+/* These windows above; below what they are computed from, groups or other windows. */
+static Query *
+peel_windows(Query *query, List *windows)
+{
+	List *targets = query->targetList;
+	AtomContext context = {.lower = query};
+	Query scratch = {.targetList = targets, .windowClause = windows};
+	List *shown = NIL;
+	Query *above;
+	ListCell *lc;
+
+	query->windowClause = list_difference_ptr(query->windowClause, windows);
+	query->hasWindowFuncs = query->windowClause != NIL;
+	query->targetList = NIL;
+	foreach (lc, query->windowClause)
+	{
+		WindowClause *window = lfirst_node(WindowClause, lc);
+
+		context.winrefs = bms_add_member(context.winrefs, window->winref);
+		add_referenced(query, window->partitionClause, targets, false);
+	}
+	add_referenced(query, query->groupClause, targets, false);
+	context.whole = clause_expressions(query->groupClause, targets);
+	foreach (lc, windows)
+		context.whole = list_concat(
+			context.whole,
+			clause_expressions(lfirst_node(WindowClause, lc)->partitionClause, targets));
+	foreach (lc, targets)
+	{
+		TargetEntry *tle = flatCopyTargetEntry(lfirst_node(TargetEntry, lc));
+
+		if (tle->resjunk && !is_referenced(tle, &scratch))
+			continue;
+		tle->expr = (Expr *) atom_mutator((Node *) tle->expr, &context);
+		tle->resno = list_length(shown) + 1;
+		shown = lappend(shown, tle);
+	}
+	/* A subquery in FROM has at least one column. */
+	if (query->targetList == NIL)
+		add_target(query, (Expr *) makeBoolConst(true, false), false);
+	above = pgt_tree_wrap(query);
+	above->targetList = shown;
+	above->windowClause = windows;
+	above->hasWindowFuncs = true;
+	above->hasSubLinks = query->hasSubLinks && checkExprHasSubLink((Node *) shown);
+	foreach (lc, query->windowClause)
+		add_referenced(query, lfirst_node(WindowClause, lc)->orderClause, targets, true);
+	return above;
+}
+
+/* ---- Which ---- */
+
+static bool
+hides(const Query *query, List *clauses)
+{
+	ListCell *lc;
+
+	foreach (lc, clauses)
+		if (get_sortgroupclause_tle(lfirst(lc), query->targetList)->resjunk)
+			return true;
+	return false;
+}
+
+/* Clauses of the common partition columns that the output does not show. */
+static List *
+hidden_partition(Query *query)
+{
+	List *common = common_partition(query->windowClause, query);
+	List *hidden = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->windowClause == NIL
+					 ? NIL
+					 : linitial_node(WindowClause, query->windowClause)->partitionClause)
+	{
+		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
+		Expr *expr = get_sortgroupclause_tle(clause, query->targetList)->expr;
+		bool shown = false;
+		ListCell *lt;
+
+		foreach (lt, query->targetList)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lt);
+
+			shown = shown || (!tle->resjunk && equal(tle->expr, expr));
+		}
+		if (!shown && list_member(common, expr))
+			hidden = lappend(hidden, clause);
+	}
+	return hidden;
+}
+
+/* The only entry of FROM, or NULL. */
+static RangeTblEntry *
+only_entry(const Query *query)
+{
+	List *fromlist = query->jointree->fromlist;
+
+	if (query->setOperations != NULL || list_length(fromlist) != 1 ||
+		!IsA(linitial(fromlist), RangeTblRef))
+		return NULL;
+	return rt_fetch(linitial_node(RangeTblRef, fromlist)->rtindex, query->rtable);
+}
+
+static bool
+sorts_by_columns(const Query *query)
+{
+	ListCell *lc;
+
+	foreach (lc, query->sortClause)
+		if (!IsA(get_sortgroupclause_expr(lfirst(lc), query->targetList), Var))
+			return false;
+	return true;
+}
+
+/*
+ * Do the rows under a LIMIT stand in one table, which an index may keep in
+ * order: a base table, or a stage whose columns are the sort keys? Storing
+ * them once more would be a plain copy.
+ */
+bool
+pgt_layer_is_stored_below(const Query *query)
+{
+	RangeTblEntry *rte = only_entry(query);
+
+	if (pgt_stage_is_group(query) || query->distinctClause != NIL || query->hasWindowFuncs ||
+		query->hasTargetSRFs || rte == NULL)
+		return false;
+	if (rte->rtekind == RTE_RELATION)
+		return true;
+	if (rte->rtekind != RTE_SUBQUERY)
+		return false;
+	if (pgt_stage_is_closed(rte->subquery))
+		return sorts_by_columns(query);
+	return pgt_layer_is_stored_below(rte->subquery);
+}
+
+/*
+ * Takes the topmost layer off, if there is something below it. *store: what is
+ * below has to be stored, whatever it is.
+ */
+Query *
+pgt_layer_peel(Query *query, bool *store)
+{
+	bool group = pgt_stage_is_group(query);
+	List *hidden;
+
+	tidy_windows(query);
+	if (pgt_layer_has_limit(query) && !pgt_layer_is_stored_below(query))
+	{
+		*store = true;
+		return peel_limit(query);
+	}
+	if (query->distinctClause != NIL && (group || query->hasWindowFuncs))
+		return pgt_layer_peel(peel_distinct(query), store);
+	if (query->hasWindowFuncs)
+	{
+		List *top = top_windows(query);
+
+		if (group || list_length(top) < list_length(query->windowClause))
+			return pgt_layer_peel(peel_windows(query, group ? query->windowClause : top), store);
+	}
+	hidden = hidden_partition(query);
+	if (hidden != NIL)
+		return peel_projection(query, hidden);
+	if (query->hasDistinctOn && hides(query, query->distinctClause))
+		return peel_projection(query, query->distinctClause);
+	if (group && hides(query, query->groupClause))
+		return peel_projection(query, query->groupClause);
+	return query;
+}
