@@ -14,7 +14,19 @@
 
 #include "refresh_internal.h"
 
-/* Unlocks what the check locks, since there may be thousands of tables. */
+/* Waits for nobody, and unlocks what it locked, since there may be thousands of tables. */
+static bool
+is_incomplete(Oid relid, const PgtStage *stage, bool is_state)
+{
+	bool complete;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
+		return true;
+	complete = pgt_storage_has_index(relid, stage, is_state);
+	UnlockRelationOid(relid, AccessShareLock);
+	return !complete;
+}
+
 static bool
 is_storage_missing(const PgtDefinition *definition)
 {
@@ -26,11 +38,10 @@ is_storage_missing(const PgtDefinition *definition)
 
 		if (stage->technique == PGT_TECHNIQUE_FULL)
 			continue;
-		if (!pgt_storage_is_complete(stage))
+		if (is_incomplete(stage->relid, stage, false) ||
+			(stage->technique == PGT_TECHNIQUE_AGGREGATE &&
+			 is_incomplete(stage->state_relid, stage, true)))
 			return true;
-		UnlockRelationOid(stage->relid, AccessShareLock);
-		if (stage->technique == PGT_TECHNIQUE_AGGREGATE)
-			UnlockRelationOid(stage->state_relid, AccessShareLock);
 	}
 	return false;
 }

@@ -251,6 +251,7 @@ extern void pgt_rights_check(const PgtStreamTable *st, Oid owner);
 
 /* storage.c */
 extern bool pgt_storage_is_complete(const PgtStage *stage);
+extern bool pgt_storage_has_index(Oid relid, const PgtStage *stage, bool is_state);
 /* After all rows of a stage that had no identity index were written. */
 extern void pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage,
 									 PgtDeltaRows *rows, bool is_stage);

@@ -626,8 +626,9 @@ pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, PgtDel
 	pgt_refresh_create_storage(st, stage, is_stage);
 }
 
-static bool
-has_index(Oid relid, const PgtStage *stage, bool is_state)
+/* The index that finds rows of a stage's table, or of the table of its states. The table is locked. */
+bool
+pgt_storage_has_index(Oid relid, const PgtStage *stage, bool is_state)
 {
 	Relation relation;
 	TargetInfo *info;
@@ -636,7 +637,7 @@ has_index(Oid relid, const PgtStage *stage, bool is_state)
 		return false;
 	relation = table_open(relid, AccessShareLock);
 	info = is_state ? pgt_target_get_state(relation, stage) : pgt_target_get_stage(relation, stage);
-	table_close(relation, NoLock);
+	table_close(relation, AccessShareLock);
 	return (stage->identity == PGT_IDENTITY_SINGLE || OidIsValid(info->index_relid)) &&
 		   (is_state || stage->nscope == 0 || OidIsValid(info->scope_index));
 }
@@ -645,6 +646,7 @@ has_index(Oid relid, const PgtStage *stage, bool is_state)
 bool
 pgt_storage_is_complete(const PgtStage *stage)
 {
-	return has_index(stage->relid, stage, false) && (stage->technique != PGT_TECHNIQUE_AGGREGATE ||
-													 has_index(stage->state_relid, stage, true));
+	return pgt_storage_has_index(stage->relid, stage, false) &&
+		   (stage->technique != PGT_TECHNIQUE_AGGREGATE ||
+			pgt_storage_has_index(stage->state_relid, stage, true));
 }

@@ -111,8 +111,9 @@ leave(void)
 }
 
 void
-pgt_coordinator_begin(void)
+pgt_coordinator_begin(int lock_wait_ms)
 {
+	char limit[16];
 	Oid now;
 
 	outside = CurrentMemoryContext;
@@ -132,6 +133,9 @@ pgt_coordinator_begin(void)
 	}
 	extension = now;
 	PopActiveSnapshot();
+	snprintf(limit, sizeof(limit), "%d", lock_wait_ms);
+	(void) set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
 }
 
 void
@@ -178,7 +182,7 @@ note_source(Oid relid, TimestampTz since, void *arg)
 static void
 reload_tables(void)
 {
-	pgt_coordinator_begin();
+	pgt_coordinator_begin(LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgt_extension_check_version();
 	if (database_name == NULL)
@@ -241,15 +245,13 @@ run_round(MemoryContext context)
 
 /* ---- Housekeeping, off the refresh path ---- */
 
-/* True if there is more to do, for another transaction. */
 static bool
-prune_source(Oid relid)
+prune_in_transaction(Oid relid)
 {
 	PgtSource *source;
 	bool more = false;
 
-	CHECK_FOR_INTERRUPTS();
-	pgt_coordinator_begin();
+	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (pgt_source_find(relid) != NULL)
 		(void) pgt_capture_prune(relid);
@@ -259,6 +261,32 @@ prune_source(Oid relid)
 		(void) pgt_capture_buffer_bytes(source, &more);
 	PopActiveSnapshot();
 	pgt_coordinator_end();
+	return more;
+}
+
+/* True if there is more to do, for another transaction. */
+static bool
+prune_source(Oid relid)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool more = false;
+
+	CHECK_FOR_INTERRUPTS();
+	PG_TRY();
+	{
+		more = prune_in_transaction(relid);
+	}
+	PG_CATCH();
+	{
+		/* Somebody creates or drops a stream table over it. The next look finds it again. */
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
 	return more;
 }
 
@@ -281,7 +309,7 @@ prune_sources(void)
 static void
 prune_history(void)
 {
-	pgt_coordinator_begin();
+	pgt_coordinator_begin(LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) pgt_history_prune(pgt_guc_history_days, HISTORY_BATCH);
 	PopActiveSnapshot();

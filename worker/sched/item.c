@@ -29,7 +29,6 @@
 #include "sched_internal.h"
 
 #define BUSY_MS 50
-#define SHORTEST_LOCK_WAIT_MS 20
 #define LONGEST_LOCK_WAIT_MS 500
 
 /*
@@ -62,20 +61,10 @@ lock_wait_ms(const Attempt *attempt)
 		if (attempt->items[i]->lock_since != 0)
 			waited = Max(waited,
 						 pgt_clock_ms_between(attempt->items[i]->lock_since, attempt->started));
-	longest = Max(Min(waited / 2, longest), SHORTEST_LOCK_WAIT_MS);
+	longest = Max(Min(waited / 2, longest), SHORT_LOCK_WAIT_MS);
 	if (pgt_guc_lock_timeout > 0)
 		longest = Min(longest, pgt_guc_lock_timeout);
 	return (int) longest;
-}
-
-/* Settings of the transaction that has just begun. */
-static void
-set_limits(const Attempt *attempt)
-{
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	(void) set_config_option("lock_timeout", psprintf("%d", lock_wait_ms(attempt)), PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* False if another session refreshes one of them. */
@@ -121,8 +110,9 @@ refresh_in_transaction(Attempt *attempt)
 	TimestampTz snapshot_at = 0;
 
 	attempt->at = 0;
-	pgt_coordinator_begin();
-	set_limits(attempt);
+	pgt_coordinator_begin(lock_wait_ms(attempt));
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	/* As a session has it: repairs run commands that want one around them. */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (attempt->count == 1 || prepare_all(attempt))
@@ -152,7 +142,7 @@ tell_if_behind(SchedTable *table, TimestampTz now)
 
 	if (behind && !table->behind)
 	{
-		pgt_coordinator_begin();
+		pgt_coordinator_begin(LOCK_WAIT_MS);
 		pgt_alert_send(
 			"falling_behind", table,
 			psprintf("\"duration_ms\":%.3f,\"schedule_ms\":%.3f", table->last_ms, interval));
@@ -186,20 +176,24 @@ put_off(SchedTable *table)
 
 /* True if it is to be tried again soon, and this was no failure yet. */
 static bool
-is_locked_out(SchedTable *table, const ErrorData *error, TimestampTz started)
+is_locked_out(SchedTable *table, const Attempt *attempt, const ErrorData *error)
 {
 	TimestampTz now = pgt_clock_now();
 	double waited;
+	double pause;
 
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		return false;
 	if (table->lock_since == 0)
-		table->lock_since = started;
+		table->lock_since = attempt->started;
 	waited = pgt_clock_ms_between(table->lock_since, now);
 	if (pgt_guc_lock_timeout > 0 && waited >= pgt_guc_lock_timeout)
 		return false;
-	table->busy_until = now + (int64) Min(Max(waited / 2, BUSY_MS), PGT_SCHED_LONGEST_PUT_OFF_MS) *
-								  INT64CONST(1000);
+	/* At least as long as all of them take to try. */
+	pause = Max(waited / 2, BUSY_MS * (attempt->locked_out + 1));
+	pause = Min(pause, PGT_SCHED_LONGEST_PUT_OFF_MS);
+	table->busy_until = now + (int64) pause * INT64CONST(1000);
+	table->done = true;
 	return true;
 }
 
@@ -253,7 +247,7 @@ record_failure(SchedTable *table, const ErrorData *error, const char *sqlstate,
 	row.attempt = table->attempts;
 	row.sqlstate = sqlstate;
 	row.error_message = error->message;
-	pgt_coordinator_begin();
+	pgt_coordinator_begin(LOCK_WAIT_MS);
 	if (pgt_stream_table_find_id(table->st.pgt_id) == NULL)
 	{
 		/* Dropped meanwhile, which is why. */
@@ -345,7 +339,7 @@ pgt_item_run(SchedTable **items, int count, int locked_out)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
-	if (error != NULL && !is_locked_out(items[attempt.at], error, started))
+	if (error != NULL && !is_locked_out(items[attempt.at], &attempt, error))
 		fail(items[attempt.at], error, started);
 	for (int i = 0; i < count && error == NULL; i++)
 	{

@@ -146,7 +146,7 @@ look_at_buffers(SchedTables *tables)
 static void
 look_in_transaction(SchedTables *tables, volatile int *at)
 {
-	pgt_coordinator_begin();
+	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	look_at_tables(tables, at);
 	look_at_buffers(tables);

@@ -126,11 +126,18 @@ extern char *pgt_alert_quote(const char *text); /* as a JSON string */
 
 /* ---- coordinator.c ---- */
 
-/* Begins a transaction in which the extension cannot be dropped; exits if it has gone. */
-extern void pgt_coordinator_begin(void);
+/*
+ * Begins a transaction in which the extension cannot be dropped; exits if it
+ * has gone. It waits for no lock longer than that: errors lock_not_available.
+ */
+extern void pgt_coordinator_begin(int lock_wait_ms);
 extern void pgt_coordinator_end(void);
 /* A buffer that may have something to empty; for the next housekeeping. */
 extern void pgt_coordinator_want_prune(Oid relid);
+
+/* While one waits for a lock, nothing is refreshed. */
+#define LOCK_WAIT_MS 1000
+#define SHORT_LOCK_WAIT_MS 20
 
 /* The longest that a table is left alone because of somebody's lock. */
 #define PGT_SCHED_LONGEST_PUT_OFF_MS 1000

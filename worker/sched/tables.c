@@ -429,7 +429,7 @@ list_group(SchedTables *tables, int group, SchedTable **items)
 	return count;
 }
 
-/* By level, then by how stale it is in units of its interval. */
+/* By level, then by how stale it is in units of its interval; last whatever may be locked. */
 static SchedTable *
 choose(SchedTables *tables, TimestampTz now, const bool *leave_out)
 {
@@ -449,6 +449,8 @@ choose(SchedTables *tables, TimestampTz now, const bool *leave_out)
 			now, table->pending_since, (int64_t) (table->last_ms * 1000),
 			pgt_schedule_length(&table->schedule, now, pgt_clock_zone_offset,
 								pgt_clock_schedule_zone()));
+		if (table->lock_since != 0)
+			item.level = tables->graph->node_count;
 		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
 		{
 			best = table;
