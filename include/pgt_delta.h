@@ -47,6 +47,15 @@ typedef struct PgtAggregate
 	int32 result_typmod;
 } PgtAggregate;
 
+/* An index of a stage's table by which later stages read it. */
+typedef struct PgtStageIndex
+{
+	int ncolumns;
+	AttrNumber *columns; /* 1-based */
+	Oid *operators;		 /* in which order: < or > of a btree operator class */
+	bool *nulls_first;
+} PgtStageIndex;
+
 typedef struct PgtStage
 {
 	int number;	  /* 1..n; the last one is the user's table */
@@ -76,6 +85,8 @@ typedef struct PgtStage
 	AttrNumber *scope; /* 1-based */
 	Oid *scope_operators;
 	Oid *scope_collations;
+
+	List *indexes; /* PgtStageIndex, for stages but the last */
 
 	/* Technique AGGREGATE: input rows are (pgt_w, keys, inputs...). */
 	int naggregates;

@@ -118,6 +118,7 @@ describe_stages(PgtDefinition *definition)
 			return;
 		}
 		choose_technique(stage);
+		pgt_access_request(definition, stage);
 	}
 }
 

@@ -87,6 +87,9 @@ extern bool pgt_scope_find(PgtStage *stage);
 extern void pgt_scope_set(PgtStage *stage, List *columns); /* integer list, 1-based */
 extern const char *pgt_scope_describe(PgtStage *stage);
 
+/* access.c: indexes by which stages are read */
+extern void pgt_access_request(PgtDefinition *definition, PgtStage *stage);
+
 /* group.c: aggregate stages */
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
 extern Query *pgt_group_input_query(const PgtStage *stage);

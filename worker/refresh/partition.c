@@ -12,8 +12,10 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 
 #include "refresh_internal.h"
@@ -54,7 +56,7 @@ static void
 begin_scan(Partitions *partitions)
 {
 	Apply *apply = partitions->apply;
-	int nscope = apply->info->nscope;
+	int nscope = apply->info->scope_by_hash ? 1 : apply->info->nscope;
 
 	if (!OidIsValid(apply->info->scope_index))
 		ereport(
@@ -75,27 +77,66 @@ begin_scan(Partitions *partitions)
 									   0);
 }
 
-/* Counts down the images of the stored rows of one partition. */
-static void
-count_stored(Partitions *partitions, KeyMap *images, TupleTableSlot *key)
+/* Is the row found in the partition? A hash alone does not tell. */
+static bool
+is_in_partition(Apply *apply, TupleTableSlot *key)
 {
-	Apply *apply = partitions->apply;
-	int nscope = apply->info->nscope;
+	for (int i = 0; i < apply->info->nscope; i++)
+	{
+		KeyColumn *column = &apply->info->scope[i];
+		bool isnull;
+		Datum value = slot_getattr(apply->old, column->attnum, &isnull);
 
-	slot_getallattrs(key);
-	for (int i = 0; i < nscope; i++)
+		if (isnull != key->tts_isnull[i])
+			return false;
+		if (!isnull && !DatumGetBool(FunctionCall2Coll(&column->eq, column->collation, value,
+													   key->tts_values[i])))
+			return false;
+	}
+	return true;
+}
+
+static void
+set_keys(Partitions *partitions, TupleTableSlot *key)
+{
+	TargetInfo *info = partitions->apply->info;
+	HeapTuple tuple;
+
+	if (info->scope_by_hash)
+	{
+		tuple = heap_form_tuple(info->scope_desc, key->tts_values, key->tts_isnull);
+		partitions->scankeys[0].sk_argument = FunctionCall2Coll(
+			&info->key_hash, InvalidOid, HeapTupleGetDatum(tuple), Int64GetDatum(0));
+		heap_freetuple(tuple);
+		return;
+	}
+	for (int i = 0; i < info->nscope; i++)
 	{
 		ScanKey scankey = &partitions->scankeys[i];
 
 		scankey->sk_flags = key->tts_isnull[i] ? SK_ISNULL | SK_SEARCHNULL : 0;
 		scankey->sk_argument = key->tts_isnull[i] ? (Datum) 0 : key->tts_values[i];
 	}
-	index_rescan(partitions->scan, partitions->scankeys, nscope, NULL, 0);
+}
+
+/* Counts down the images of the stored rows of one partition. */
+static void
+count_stored(Partitions *partitions, KeyMap *images, TupleTableSlot *key)
+{
+	Apply *apply = partitions->apply;
+	bool by_hash = apply->info->scope_by_hash;
+
+	slot_getallattrs(key);
+	set_keys(partitions, key);
+	index_rescan(partitions->scan, partitions->scankeys, by_hash ? 1 : apply->info->nscope, NULL,
+				 0);
 	while (index_getnext_slot(partitions->scan, ForwardScanDirection, apply->old))
 	{
 		bool found;
 
 		CHECK_FOR_INTERRUPTS();
+		if (by_hash && !is_in_partition(apply, key))
+			continue;
 		pgt_keymap_get_row(images, apply->old, &found)->count--;
 	}
 }

@@ -102,6 +102,8 @@ typedef struct TargetInfo
 	KeyColumn *scope;
 	Oid scope_index; /* and the index whose first columns these are; invalid if missing */
 	ScanKeyData *scope_keys;
+	bool scope_by_hash; /* the index is on their hash, as by_hash */
+	TupleDesc scope_desc;
 	bool other_unique;		   /* the user made further unique or exclusion constraints, */
 	Bitmapset *unique_columns; /* on these columns */
 	MemoryContext context;

@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_type.h"
+#include "commands/comment.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "parser/parse_agg.h"
@@ -41,6 +42,8 @@
 
 /* ---- Indexes ---- */
 
+static bool has_wide_keys(PgtDeltaRows *rows, int ncolumns, const AttrNumber *columns, int first);
+
 /* Is the operator the equality of the type's default btree operator class? */
 static bool
 has_default_equality(Oid type, Oid operator)
@@ -51,9 +54,9 @@ has_default_equality(Oid type, Oid operator)
 		   get_op_opfamily_strategy(operator, get_opclass_family(opclass)) == BTEqualStrategyNumber;
 }
 
-/* The operator class whose equality the operator is, as SQL. */
+/* The operator class that the operator belongs to under this strategy, as SQL. */
 static char *
-opclass_of(Oid type, Oid operator)
+opclass_of(Oid type, Oid operator, int strategy)
 {
 	PgtRows *rows = pgt_spi_select(
 		psprintf("SELECT n.nspname, c.opcname FROM pg_catalog.pg_opclass c"
@@ -61,7 +64,7 @@ opclass_of(Oid type, Oid operator)
 				 " JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily"
 				 " WHERE c.opcmethod = %u AND o.amopopr = %u AND o.amopstrategy = %d"
 				 " AND o.amoplefttype = c.opcintype ORDER BY c.oid LIMIT 1",
-				 BTREE_AM_OID, operator, BTEqualStrategyNumber));
+				 BTREE_AM_OID, operator, strategy));
 
 	if (rows->nrows == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -79,7 +82,8 @@ append_key_column(StringInfo sql, Relation relation, AttrNumber attnum, Oid oper
 	if (OidIsValid(collation) && collation != attribute->attcollation)
 		appendStringInfo(sql, " COLLATE %s", pgt_sqltext_collation(collation));
 	if (!has_default_equality(attribute->atttypid, operator))
-		appendStringInfo(sql, " %s", opclass_of(attribute->atttypid, operator));
+		appendStringInfo(sql, " %s",
+						 opclass_of(attribute->atttypid, operator, BTEqualStrategyNumber));
 }
 
 /* Can the key be declared as PRIMARY KEY? */
@@ -170,6 +174,27 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 	mark_index(stage, false);
 }
 
+static bool
+is_scope_index_of_ours(Oid index_relid)
+{
+	char *comment = GetComment(index_relid, RelationRelationId, 0);
+
+	return comment != NULL && strcmp(comment, SCOPE_COMMENT) == 0;
+}
+
+static void
+mark_scope_index(const PgtStage *stage)
+{
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+
+	table_close(relation, NoLock);
+	if (!OidIsValid(info->scope_index))
+		elog(ERROR, "the partition index of \"%s\" cannot be used", get_rel_name(stage->relid));
+	pgt_spi_execute(psprintf("COMMENT ON INDEX %s IS %s", pgt_sqltext_relation(info->scope_index),
+							 pgt_sqltext_literal(SCOPE_COMMENT)));
+}
+
 /* The index by which the rows of a partition are found. */
 static void
 create_scope_index(const PgtStage *stage)
@@ -186,13 +211,60 @@ create_scope_index(const PgtStage *stage)
 	if (sql == NULL)
 		return;
 	pgt_spi_execute(sql);
-	relation = table_open(stage->relid, AccessShareLock);
-	info = pgt_target_get_stage(relation, stage);
-	table_close(relation, NoLock);
-	if (!OidIsValid(info->scope_index))
-		elog(ERROR, "the partition index of \"%s\" cannot be used", get_rel_name(stage->relid));
-	pgt_spi_execute(psprintf("COMMENT ON INDEX %s IS %s", pgt_sqltext_relation(info->scope_index),
-							 pgt_sqltext_literal(SCOPE_COMMENT)));
+	mark_scope_index(stage);
+}
+
+/* The indexes by which later stages read it; their names tell whether they are there. */
+static char *
+access_index_name(const PgtStage *stage, int number)
+{
+	return psprintf("%s_x%d", get_rel_name(stage->relid), number + 1);
+}
+
+static void
+append_order(StringInfo sql, Relation relation, const PgtStageIndex *index, int i)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), index->columns[i] - 1);
+	Oid default_class = GetDefaultOpClass(attribute->atttypid, BTREE_AM_OID);
+	Oid family;
+	Oid type;
+	int16 strategy;
+
+	if (!get_ordering_op_properties(index->operators[i], &family, &type, &strategy))
+		elog(ERROR, "operator %u is not an ordering operator", index->operators[i]);
+	appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(NameStr(attribute->attname)));
+	if (!OidIsValid(default_class) || get_opclass_family(default_class) != family)
+		appendStringInfo(sql, " %s",
+						 opclass_of(attribute->atttypid, index->operators[i], strategy));
+	appendStringInfo(sql, "%s NULLS %s", strategy == BTGreaterStrategyNumber ? " DESC" : "",
+					 index->nulls_first[i] ? "FIRST" : "LAST");
+}
+
+static void
+create_access_indexes(const PgtStage *stage, PgtDeltaRows *rows)
+{
+	ListCell *lc;
+
+	foreach (lc, stage->indexes)
+	{
+		PgtStageIndex *index = lfirst(lc);
+		char *name = access_index_name(stage, foreach_current_index(lc));
+		Relation relation;
+		StringInfoData sql;
+
+		if (OidIsValid(get_relname_relid(name, get_rel_namespace(stage->relid))) ||
+			(rows != NULL && has_wide_keys(rows, index->ncolumns, index->columns, 0)))
+			continue;
+		initStringInfo(&sql);
+		appendStringInfo(&sql, "CREATE INDEX %s ON %s (", quote_identifier(name),
+						 pgt_sqltext_relation(stage->relid));
+		relation = table_open(stage->relid, AccessShareLock);
+		for (int i = 0; i < index->ncolumns; i++)
+			append_order(&sql, relation, index, i);
+		table_close(relation, NoLock);
+		appendStringInfoChar(&sql, ')');
+		pgt_spi_execute(sql.data);
+	}
 }
 
 /* ---- Replica identity ---- */
@@ -345,23 +417,32 @@ set_fillfactor(const PgtStage *stage)
 								 pgt_sqltext_relation(stage->relid), FILLFACTOR));
 }
 
-/*
- * Identity index (a PRIMARY KEY where the key is never null), replica identity,
- * state table. st tells the identity option; is_stage: a hidden table, which
- * nobody publishes.
- */
-void
-pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage)
+/* rows: what is stored already, or NULL. */
+static void
+create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage, PgtDeltaRows *rows)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner();
 
 	set_fillfactor(stage);
 	create_identity_index(stage, is_stage);
 	create_scope_index(stage);
-	if (!is_stage)
+	if (is_stage)
+		create_access_indexes(stage, rows);
+	else
 		set_replica_identity(st, stage);
 	create_states(st, stage);
 	pgt_security_restore(&saved);
+}
+
+/*
+ * Identity index (a PRIMARY KEY where the key is never null), replica identity,
+ * indexes by which rows are found and read, state table. st tells the identity
+ * option; is_stage: a hidden table, which nobody publishes.
+ */
+void
+pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage)
+{
+	create_storage(st, stage, is_stage, NULL);
 }
 
 /* Only the state table: the rows in the user's table are still those of another query. */
@@ -486,32 +567,30 @@ pgt_refresh_drop_storage(const PgtStreamTable *st)
 #define WIDE_KEY 2000
 
 static bool
-has_wide_columns(const TargetInfo *info)
+has_wide_keys(PgtDeltaRows *rows, int ncolumns, const AttrNumber *columns, int first)
 {
-	for (int i = 0; i < info->nkeys; i++)
-		if (info->keys[i].typlen == -1)
-			return true;
-	return false;
-}
-
-static bool
-has_wide_keys(const TargetInfo *info, PgtDeltaRows *rows, const AttrNumber *columns, int first)
-{
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *slot;
 	bool wide = false;
 
+	for (int i = 0; i < ncolumns; i++)
+		wide = wide || TupleDescAttr(rows->desc, first + columns[i] - 1)->attlen == -1;
+	if (!wide)
+		return false;
+	wide = false;
+	slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
 	tuplestore_rescan(rows->rows);
 	while (!wide && tuplestore_gettupleslot(rows->rows, true, false, slot))
 	{
 		Size width = 0;
 
-		for (int i = 0; i < info->nkeys; i++)
+		for (int i = 0; i < ncolumns; i++)
 		{
 			bool isnull;
 			Datum value = slot_getattr(slot, first + columns[i], &isnull);
+			bool varies = TupleDescAttr(rows->desc, first + columns[i] - 1)->attlen == -1;
 
 			if (!isnull)
-				width += info->keys[i].typlen == -1 ? toast_raw_datum_size(value) : sizeof(Datum);
+				width += varies ? toast_raw_datum_size(value) : sizeof(Datum);
 		}
 		wide = width > WIDE_KEY;
 	}
@@ -520,36 +599,36 @@ has_wide_keys(const TargetInfo *info, PgtDeltaRows *rows, const AttrNumber *colu
 	return wide;
 }
 
-/* Wide keys need a hash function for each column; a replica identity has to stay. */
+/* Wide keys need a hash function for each column. */
 static bool
-can_be_hashed(Relation relation, const TargetInfo *info)
+can_be_hashed(Relation relation, int ncolumns, const KeyColumn *columns)
 {
-	for (int i = 0; i < info->nkeys; i++)
+	for (int i = 0; i < ncolumns; i++)
 	{
-		TypeCacheEntry *type = lookup_type_cache(info->keys[i].type, TYPECACHE_HASH_EXTENDED_PROC);
+		TypeCacheEntry *type = lookup_type_cache(columns[i].type, TYPECACHE_HASH_EXTENDED_PROC);
 		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation),
-													info->keys[i].attnum - 1);
+													columns[i].attnum - 1);
 
 		if (!OidIsValid(type->hash_extended_proc) ||
-			attribute->attcollation != info->keys[i].collation)
+			attribute->attcollation != columns[i].collation)
 			return false;
 	}
-	return relation->rd_rel->relreplident != REPLICA_IDENTITY_INDEX;
+	return true;
 }
 
 static void
-create_hash_index(const PgtStage *stage, Oid relid, const TargetInfo *info, bool is_state)
+create_hash_index(Oid relid, int ncolumns, const KeyColumn *columns)
 {
-	StringInfoData columns;
+	StringInfoData sql;
 
-	initStringInfo(&columns);
-	for (int i = 0; i < info->nkeys; i++)
-		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "",
-						 pgt_sqltext_column(relid, info->keys[i].attnum));
-	pgt_spi_execute(psprintf("CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(%s), "
-							 "'0'::pg_catalog.int8))",
-							 pgt_sqltext_relation(relid), columns.data));
-	mark_index(stage, is_state);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE INDEX ON %s (pg_catalog.hash_record_extended(ROW(",
+					 pgt_sqltext_relation(relid));
+	for (int i = 0; i < ncolumns; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+						 pgt_sqltext_column(relid, columns[i].attnum));
+	appendStringInfoString(&sql, "), '0'::pg_catalog.int8))");
+	pgt_spi_execute(sql.data);
 }
 
 static void
@@ -563,7 +642,8 @@ replace_by_hash_index(const PgtStage *stage, Oid relid, Oid index_relid, const T
 		drop_primary_key(relid, index_relid, constraint);
 	else
 		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index_relid)));
-	create_hash_index(stage, relid, info, is_state);
+	create_hash_index(relid, info->nkeys, info->keys);
+	mark_index(stage, is_state);
 	pgt_security_restore(&saved);
 }
 
@@ -574,18 +654,72 @@ fit(const PgtStage *stage, PgtDeltaRows *rows, const AttrNumber *columns, int fi
 	Relation relation = table_open(relid, AccessShareLock);
 	TargetInfo *info = is_state ? pgt_target_get_state(relation, stage)
 								: pgt_target_get_stage(relation, stage);
-	bool wide = OidIsValid(info->index_relid) && !info->by_hash && has_wide_columns(info) &&
-				can_be_hashed(relation, info) && has_wide_keys(info, rows, columns, first);
+	/* A replica identity has to stay. */
+	bool wide = OidIsValid(info->index_relid) && !info->by_hash &&
+				relation->rd_rel->relreplident != REPLICA_IDENTITY_INDEX &&
+				can_be_hashed(relation, info->nkeys, info->keys) &&
+				has_wide_keys(rows, info->nkeys, columns, first);
 
 	table_close(relation, NoLock);
 	if (wide)
 		replace_by_hash_index(stage, relid, info->index_relid, info, is_state);
 }
 
+/* The same for the index on the scope; one that the user made stays as it is. */
+static void
+fit_scope(const PgtStage *stage, PgtDeltaRows *rows, int first)
+{
+	Relation relation = table_open(stage->relid, AccessShareLock);
+	TargetInfo *info = pgt_target_get_stage(relation, stage);
+	bool wide = OidIsValid(info->scope_index) && !info->scope_by_hash &&
+				can_be_hashed(relation, info->nscope, info->scope) &&
+				has_wide_keys(rows, stage->nscope, stage->scope, first);
+	Oid scope_index = info->scope_index;
+	PgtSecurity saved;
+
+	table_close(relation, NoLock);
+	if (!wide)
+		return;
+	saved = pgt_security_become_extension_owner();
+	create_hash_index(stage->relid, info->nscope, info->scope);
+	if (scope_index != info->index_relid && is_scope_index_of_ours(scope_index))
+		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(scope_index)));
+	mark_scope_index(stage);
+	pgt_security_restore(&saved);
+}
+
+/* Indexes that only make reading faster go. */
+static void
+fit_access_indexes(const PgtStage *stage, PgtDeltaRows *rows, int first)
+{
+	ListCell *lc;
+
+	foreach (lc, stage->indexes)
+	{
+		PgtStageIndex *index = lfirst(lc);
+		Oid relid;
+		PgtSecurity saved;
+
+		if (!has_wide_keys(rows, index->ncolumns, index->columns, first))
+			continue;
+		relid = get_relname_relid(access_index_name(stage, foreach_current_index(lc)),
+								  get_rel_namespace(stage->relid));
+		if (!OidIsValid(relid))
+			continue;
+		saved = pgt_security_become_extension_owner();
+		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(relid)));
+		pgt_security_restore(&saved);
+	}
+}
+
 /* For rows of the stage's table; first: columns before them. */
 void
 pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first)
 {
+	if (rows->desc != NULL && stage->nscope > 0)
+		fit_scope(stage, rows, first);
+	if (rows->desc != NULL && stage->indexes != NIL)
+		fit_access_indexes(stage, rows, first);
 	if (stage->identity == PGT_IDENTITY_KEY && rows->desc != NULL)
 		fit(stage, rows, stage->keys, first, false);
 }
@@ -612,18 +746,27 @@ pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, PgtDel
 	Relation relation = table_open(stage->relid, AccessShareLock);
 	TargetInfo *info = pgt_target_get_stage(relation, stage);
 	bool wide = stage->identity == PGT_IDENTITY_KEY && !OidIsValid(info->index_relid) &&
-				has_wide_columns(info) && can_be_hashed(relation, info) &&
-				has_wide_keys(info, rows, stage->keys, 0);
+				relation->rd_rel->relreplident != REPLICA_IDENTITY_INDEX &&
+				can_be_hashed(relation, info->nkeys, info->keys) &&
+				has_wide_keys(rows, stage->nkeys, stage->keys, 0);
+	bool wide_scope = stage->nscope > 0 && !OidIsValid(info->scope_index) &&
+					  can_be_hashed(relation, info->nscope, info->scope) &&
+					  has_wide_keys(rows, stage->nscope, stage->scope, 0);
+	PgtSecurity saved = pgt_security_become_extension_owner();
 
 	table_close(relation, NoLock);
 	if (wide)
 	{
-		PgtSecurity saved = pgt_security_become_extension_owner();
-
-		create_hash_index(stage, stage->relid, info, false);
-		pgt_security_restore(&saved);
+		create_hash_index(stage->relid, info->nkeys, info->keys);
+		mark_index(stage, false);
 	}
-	pgt_refresh_create_storage(st, stage, is_stage);
+	if (wide_scope)
+	{
+		create_hash_index(stage->relid, info->nscope, info->scope);
+		mark_scope_index(stage);
+	}
+	pgt_security_restore(&saved);
+	create_storage(st, stage, is_stage, rows);
 }
 
 /* The index that finds rows of a stage's table, or of the table of its states. The table is locked. */

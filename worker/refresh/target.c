@@ -221,26 +221,28 @@ scan_indexes(TargetInfo *info, Relation relation, const AttrNumber *keys, const 
 	}
 }
 
-/* Prepares hash_record_extended(ROW(keys), 0). */
-static void
-fill_key_hash(TargetInfo *info, Relation relation)
+/* Prepares hash_record_extended(ROW(columns), 0), and a scan key for it. */
+static TupleDesc
+fill_hash(TargetInfo *info, Relation relation, int ncolumns, const KeyColumn *columns,
+		  ScanKeyData *scankeys)
 {
 	MemoryContext old = MemoryContextSwitchTo(info->context);
-	TupleDesc desc = CreateTemplateTupleDesc(info->nkeys);
+	TupleDesc desc = CreateTemplateTupleDesc(ncolumns);
 
-	for (int i = 0; i < info->nkeys; i++)
+	for (int i = 0; i < ncolumns; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation),
-													info->keys[i].attnum - 1);
+													columns[i].attnum - 1);
 
 		TupleDescInitEntry(desc, i + 1, NULL, attribute->atttypid, attribute->atttypmod, 0);
 		TupleDescInitEntryCollation(desc, i + 1, attribute->attcollation);
 	}
-	info->key_desc = BlessTupleDesc(desc);
+	desc = BlessTupleDesc(desc);
 	fmgr_info_cxt(F_HASH_RECORD_EXTENDED, &info->key_hash, info->context);
-	ScanKeyEntryInitialize(&info->scankeys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, InvalidOid,
+	ScanKeyEntryInitialize(&scankeys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, InvalidOid,
 						   F_INT8EQ, (Datum) 0);
 	MemoryContextSwitchTo(old);
+	return desc;
 }
 
 /* Does a cached entry still describe the identity that is asked for? */
@@ -295,7 +297,7 @@ pgt_target_get(Relation relation, PgtIdentity identity, int nkeys, const AttrNum
 							   InvalidOid, F_INT8EQ, (Datum) 0);
 	scan_indexes(info, relation, keys, key_operators, key_collations);
 	if (info->by_hash)
-		fill_key_hash(info, relation);
+		info->key_desc = fill_hash(info, relation, info->nkeys, info->keys, info->scankeys);
 	return info;
 }
 
@@ -303,8 +305,8 @@ pgt_target_get(Relation relation, PgtIdentity identity, int nkeys, const AttrNum
 static bool
 is_scope_index(Relation index, const PgtStage *stage)
 {
-	if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
-		index->rd_index->indnkeyatts < stage->nscope || RelationGetIndexPredicate(index) != NIL)
+	if (!index->rd_index->indisvalid || index->rd_index->indnkeyatts < stage->nscope ||
+		RelationGetIndexPredicate(index) != NIL)
 		return false;
 	for (int i = 0; i < stage->nscope; i++)
 		if (index->rd_index->indkey.values[i] != stage->scope[i] ||
@@ -344,14 +346,21 @@ fill_scope(TargetInfo *info, Relation relation, const PgtStage *stage)
 	}
 	info->nscope = stage->nscope;
 	info->scope_index = InvalidOid;
+	info->scope_by_hash = false;
 	foreach (lc, RelationGetIndexList(relation))
 	{
 		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 
-		if (!OidIsValid(info->scope_index) && is_scope_index(index, stage))
-			info->scope_index = lfirst_oid(lc);
+		if (!OidIsValid(info->scope_index) && index->rd_rel->relam == BTREE_AM_OID)
+		{
+			info->scope_by_hash = is_key_hash_index(index, stage->nscope, stage->scope);
+			if (info->scope_by_hash || is_scope_index(index, stage))
+				info->scope_index = lfirst_oid(lc);
+		}
 		index_close(index, AccessShareLock);
 	}
+	if (info->scope_by_hash)
+		info->scope_desc = fill_hash(info, relation, info->nscope, info->scope, info->scope_keys);
 }
 
 TargetInfo *

@@ -84,6 +84,17 @@ DELETE FROM e;
 SELECT * FROM check_all();
 INSERT INTO e SELECT i, CASE WHEN i % 5 > 0 THEN 'g' || i % 5 END, i % 3, i * 7 % 11 FROM generate_series(1, 60) i;
 SELECT * FROM check_all();
+-- Values too wide for a btree come and go.
+CREATE TABLE words (id int PRIMARY KEY, g text, t text);
+INSERT INTO words VALUES (1, 'a', 'x'), (2, 'a', 'y'), (3, 'b', 'x');
+SELECT pgtrickle.create_stream_table('wide', 'SELECT words.id, words.t FROM words JOIN e USING (id) ORDER BY words.t DESC, id LIMIT 2');
+INSERT INTO query (name, query) VALUES ('wide', 'SELECT words.id, words.t FROM words JOIN e USING (id) ORDER BY words.t DESC, id LIMIT 2');
+INSERT INTO words SELECT 3 + i, w, w FROM generate_series(1, 3) i, (SELECT string_agg(md5(n::text), '') AS w FROM generate_series(1, 300) n) w;
+SELECT * FROM check_all();
+UPDATE words SET g = left(g, 9000) || 'b' WHERE id = 4; UPDATE words SET t = 'x' WHERE id = 6; DELETE FROM words WHERE id = 1;
+SELECT * FROM check_all();
+DELETE FROM words WHERE id IN (4, 5);
+SELECT * FROM check_all();
 
 SELECT count(pgtrickle.drop_stream_table(name)) FROM (SELECT * FROM query ORDER BY n DESC) q;
 SELECT count(*) - :before AS left_over FROM pgtrickle.pgt_definitions;

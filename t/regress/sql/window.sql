@@ -82,6 +82,31 @@ SELECT * FROM check_all();
 INSERT INTO e SELECT i, CASE WHEN i % 5 > 0 THEN 'g' || i % 5 END, i % 3, i * 7 % 11 FROM generate_series(1, 60) i;
 SELECT * FROM check_all();
 
+-- Values too wide for a btree come and go.
+CREATE TABLE words (id int PRIMARY KEY, g text, t text);
+INSERT INTO words VALUES (1, 'a', 'x'), (2, 'a', 'y'), (3, 'b', 'x');
+SELECT pgtrickle.create_stream_table('wide', 'SELECT id, g, count(*) OVER (PARTITION BY g) AS c, rank() OVER (PARTITION BY t ORDER BY id) AS r FROM words');
+INSERT INTO query (name, query) VALUES ('wide', 'SELECT id, g, count(*) OVER (PARTITION BY g) AS c, rank() OVER (PARTITION BY t ORDER BY id) AS r FROM words');
+INSERT INTO words SELECT 3 + i, w, w FROM generate_series(1, 3) i, (SELECT string_agg(md5(n::text), '') AS w FROM generate_series(1, 300) n) w;
+SELECT * FROM check_all();
+UPDATE words SET g = left(g, 9000) || 'b' WHERE id = 4; UPDATE words SET t = 'x' WHERE id = 6; DELETE FROM words WHERE id = 1;
+SELECT * FROM check_all();
+DELETE FROM words WHERE id IN (4, 5);
+SELECT * FROM check_all();
+-- Values that are the same and look different are one partition.
+CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE same (id int PRIMARY KEY, t text COLLATE nocase, f float8, n numeric);
+INSERT INTO same VALUES (1, 'a', 0, 1.0), (2, 'A', '-0', 1.00), (3, NULL, 'NaN', 'NaN'), (4, 'b', 'NaN', 1);
+INSERT INTO query (name, query) VALUES
+('same_text', 'SELECT t, count(*) OVER (PARTITION BY t) AS c FROM same'),
+('same_float', 'SELECT f, count(*) OVER (PARTITION BY f) AS c FROM same'),
+('same_number', 'SELECT id, n, rank() OVER (PARTITION BY n ORDER BY id) AS r, count(*) OVER (PARTITION BY t) AS c FROM same');
+SELECT count(pgtrickle.create_stream_table(name, query)) FROM query WHERE name LIKE 'same%';
+INSERT INTO same VALUES (5, 'a', 0, 1), (6, 'B', 'NaN', 'NaN'), (7, NULL, NULL, NULL);
+SELECT * FROM check_all();
+DELETE FROM same WHERE id IN (1, 4); UPDATE same SET t = upper(t), n = n + 0.0;
+SELECT * FROM check_all();
+
 -- How it is done: stages and what they are recomputed by.
 SELECT property, regexp_replace(regexp_replace(value, 'stage_\d+', 'stage_n'), ', \d+ [kM]B$', '') AS value
 FROM pgtrickle.explain_st('chain_over_groups') WHERE property LIKE 'stage %';

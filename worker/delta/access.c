@@ -1,0 +1,188 @@
+/*
+ * access.c: the indexes by which stages are read.
+ *
+ * A stage that is recomputed by keys or partitions reads the stage below by
+ * these columns, and the first rows of a stage are read in the order of the
+ * query: the stage below gets an index for it. Base tables are the user's; what
+ * they lack is a hint (see explain_delta).
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+#include "delta_internal.h"
+
+typedef struct StageColumn
+{
+	int stage; /* 0: none */
+	AttrNumber attno;
+} StageColumn;
+
+/* The column of a stage that an expression of a query is, through plain subqueries. */
+static StageColumn
+resolve(Query *query, Node *expr)
+{
+	StageColumn none = {0, 0};
+	Var *var = (Var *) expr;
+	RangeTblEntry *rte;
+
+	if (query->setOperations != NULL || !IsA(expr, Var) || var->varlevelsup != 0 ||
+		var->varattno <= 0)
+		return none;
+	rte = rt_fetch(var->varno, query->rtable);
+	if (rte->rtekind == RTE_RELATION)
+		return (StageColumn){pgt_stage_of_entry(rte), var->varattno};
+	if (rte->rtekind == RTE_SUBQUERY && rte->subquery->setOperations == NULL)
+		return resolve(
+			rte->subquery,
+			(Node *) list_nth_node(TargetEntry, pgt_tree_outputs(rte->subquery), var->varattno - 1)
+				->expr);
+	return none;
+}
+
+/* Do the columns begin a key or a scope, which has an index of its own? */
+static bool
+begins(const PgtStageIndex *index, int ncolumns, const AttrNumber *columns)
+{
+	if (ncolumns < index->ncolumns)
+		return false;
+	for (int i = 0; i < index->ncolumns; i++)
+		if (columns[i] != index->columns[i])
+			return false;
+	return true;
+}
+
+static bool
+same_index(const PgtStageIndex *a, const PgtStageIndex *b)
+{
+	if (a->ncolumns != b->ncolumns)
+		return false;
+	for (int i = 0; i < a->ncolumns; i++)
+		if (a->columns[i] != b->columns[i] || a->operators[i] != b->operators[i] ||
+			a->nulls_first[i] != b->nulls_first[i])
+			return false;
+	return true;
+}
+
+/*
+ * May the column be in the index? Values too wide for one are seen before rows
+ * are written (storage.c), but not among the results of folded aggregates.
+ */
+static bool
+is_narrow(const PgtStage *stage, AttrNumber attno, Oid type)
+{
+	if (stage->technique != PGT_TECHNIQUE_AGGREGATE || get_typlen(type) > 0 || type == NUMERICOID)
+		return true;
+	for (int i = 0; i < stage->nkeys; i++)
+		if (stage->keys[i] == attno)
+			return true;
+	return false;
+}
+
+static void
+add_index(PgtStage *stage, PgtStageIndex *index, bool ordered)
+{
+	List *outputs = pgt_tree_outputs(stage->query);
+	ListCell *lc;
+
+	for (int i = 0; i < index->ncolumns; i++)
+		if (!is_narrow(
+				stage, index->columns[i],
+				exprType(
+					(Node *) list_nth_node(TargetEntry, outputs, index->columns[i] - 1)->expr)))
+			return;
+	if (!ordered &&
+		((stage->identity == PGT_IDENTITY_KEY && begins(index, stage->nkeys, stage->keys)) ||
+		 begins(index, stage->nscope, stage->scope)))
+		return;
+	foreach (lc, stage->indexes)
+		if (same_index(lfirst(lc), index))
+			return;
+	stage->indexes = lappend(stage->indexes, index);
+}
+
+static PgtStageIndex *
+make_index(int max)
+{
+	PgtStageIndex *index = palloc0(sizeof(PgtStageIndex));
+
+	index->columns = palloc0(sizeof(AttrNumber) * Max(max, 1));
+	index->operators = palloc0(sizeof(Oid) * Max(max, 1));
+	index->nulls_first = palloc0(sizeof(bool) * Max(max, 1));
+	return index;
+}
+
+/* Adds a column; false if it is not one of the same stage as those before. */
+static bool
+add_column(PgtStageIndex *index, int *stage, StageColumn column, Oid operator, bool nulls_first)
+{
+	if (column.stage == 0 || !OidIsValid(operator) || (*stage != 0 && *stage != column.stage) ||
+		index->ncolumns == INDEX_MAX_KEYS)
+		return false;
+	*stage = column.stage;
+	index->columns[index->ncolumns] = column.attno;
+	index->operators[index->ncolumns] = operator;
+	index->nulls_first[index->ncolumns] = nulls_first;
+	index->ncolumns++;
+	return true;
+}
+
+/* By the columns that the rows to recompute are found by. */
+static void
+request_lookup(PgtDefinition *definition, PgtStage *stage, int ncolumns, const AttrNumber *columns)
+{
+	PgtStageIndex *index = make_index(ncolumns);
+	List *outputs = pgt_tree_outputs(stage->query);
+	int number = 0;
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Node *expr = (Node *) list_nth_node(TargetEntry, outputs, columns[i] - 1)->expr;
+
+		if (!add_column(index, &number, resolve(stage->query, expr),
+						lookup_type_cache(exprType(expr), TYPECACHE_LT_OPR)->lt_opr, false))
+			return;
+	}
+	if (number > 0)
+		add_index(list_nth(definition->stages, number - 1), index, false);
+}
+
+static void
+request_order(PgtDefinition *definition, PgtStage *stage)
+{
+	Query *query = stage->query;
+	PgtStageIndex *index = make_index(list_length(query->sortClause));
+	int number = 0;
+	ListCell *lc;
+
+	foreach (lc, query->sortClause)
+	{
+		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
+		Node *expr = get_sortgroupclause_expr(clause, query->targetList);
+
+		if (!add_column(index, &number, resolve(query, expr), clause->sortop, clause->nulls_first))
+			return;
+	}
+	if (number > 0)
+		add_index(list_nth(definition->stages, number - 1), index, true);
+}
+
+/* Asks the stages below for the indexes that a stage reads them by. */
+void
+pgt_access_request(PgtDefinition *definition, PgtStage *stage)
+{
+	if (stage->query->setOperations != NULL)
+		return;
+	if (pgt_layer_has_limit(stage->query))
+		request_order(definition, stage);
+	else if (stage->technique == PGT_TECHNIQUE_PARTITION)
+		request_lookup(definition, stage, stage->nscope, stage->scope);
+	else if (stage->technique == PGT_TECHNIQUE_AKR && stage->identity == PGT_IDENTITY_KEY)
+		request_lookup(definition, stage, stage->nkeys, stage->keys);
+}
