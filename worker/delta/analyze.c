@@ -25,10 +25,36 @@ query_of_view(Oid view_relid)
 	return query;
 }
 
+/* Is the stage a core with subqueries, but recomputed by keys without any? */
+static bool
+has_plain_keys(PgtStage *stage)
+{
+	AttrNumber number = 0;
+	ListCell *lc;
+
+	foreach (lc, pgt_tree_outputs(stage->query))
+	{
+		bool is_key = stage->identity == PGT_IDENTITY_ROW;
+
+		number++;
+		for (int i = 0; i < stage->nkeys; i++)
+			is_key = is_key || stage->keys[i] == number;
+		if (is_key &&
+			!pgt_flatten_is_plain(stage->query, (Node *) lfirst_node(TargetEntry, lc)->expr))
+			return false;
+	}
+	return true;
+}
+
 static void
 choose_technique(PgtStage *stage)
 {
-	if (pgt_scope_find(stage))
+	if (pgt_flatten_is_needed(stage->query) && has_plain_keys(stage))
+	{
+		stage->technique = PGT_TECHNIQUE_AKR;
+		stage->reason = "rows for which subqueries may answer otherwise are recomputed";
+	}
+	else if (pgt_scope_find(stage))
 	{
 		stage->technique = PGT_TECHNIQUE_PARTITION;
 		stage->reason = pgt_scope_describe(stage);

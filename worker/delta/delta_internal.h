@@ -54,6 +54,8 @@ extern List *pgt_tree_union_arms(Query *query); /* Query *, columns coerced to t
 extern List *pgt_tree_arm_rtindexes(const Query *query);
 extern List *pgt_tree_outputs(Query *query); /* non-junk TargetEntry */
 extern void pgt_tree_drop_junk(Query *query);
+extern void pgt_tree_nullable_rtindexes(const Node *jointree, bool nullable, Bitmapset **result);
+extern bool pgt_tree_has_outer_vars(Query *query);
 extern Node *pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes);
 extern void pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context);
 extern void pgt_tree_name_input(RangeTblEntry *rte, const char *name, List *colnames);
@@ -71,6 +73,19 @@ extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 /* normalize.c: one form for what can be written in several ways */
 extern Query *pgt_normalize_query(Query *query);
 
+/* sublink.c: subqueries in expressions */
+#define PGT_SUBLINK_ONE_ROW 1 /* subLinkId of a scalar subquery over a table of one row */
+extern const char *pgt_sublink_name(const SubLink *link);
+extern void pgt_sublink_rewrite(Query *query); /* in place, this level */
+
+/* flatten.c: subqueries that depend on what is around them, for touched keys */
+#define PGT_LEAF_TWIN (-1) /* number of an entry that reads a change set and is no leaf */
+extern bool pgt_flatten_has_sublink(Node *node);
+extern bool pgt_flatten_is_dependent(const RangeTblEntry *rte);
+extern bool pgt_flatten_is_needed(Query *query);
+extern bool pgt_flatten_is_plain(Query *query, Node *expr);
+extern Query *pgt_flatten_query(Query *query, int leaf);
+
 /* support.c: what can be maintained, with the reason why not */
 extern void pgt_support_check_refused(Query *query);
 extern bool pgt_support_check(Query *query, PgtDefinition *definition, Oid owner);
@@ -80,6 +95,7 @@ extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 
 /* key.c: identity of a stage's rows */
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
+extern bool pgt_key_is_not_null(Oid relid, AttrNumber attnum);
 extern bool pgt_key_column_equality(Oid type, Oid *operator);
 
 /* scope.c: what a stage of technique PARTITION is recomputed by */

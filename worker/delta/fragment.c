@@ -191,7 +191,7 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 
 		entry->rtindex = rtindex;
 		if (rte->rtekind == RTE_RELATION)
-			entry->state = touched													? LEAF_DELTA
+			entry->state = touched || pgt_tree_leaf(rte) == PGT_LEAF_TWIN			? LEAF_DELTA
 						   : pgt_tree_find_shape(context->emit, rte->relid) != NULL ? LEAF_EVER
 																					: LEAF_NEW;
 		entry->delta = touched;
@@ -380,7 +380,7 @@ drop_subsumed(List *fragments, List *outputs)
 static List *
 queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched)
 {
-	FragmentContext context = {query, emit, leaf};
+	FragmentContext context = {NULL, emit, leaf};
 	List *result = NIL;
 	ListCell *lc;
 
@@ -401,6 +401,8 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 		}
 		return result;
 	}
+	query = pgt_flatten_query(query, touched ? leaf : 0);
+	context.query = query;
 	foreach (lc,
 			 drop_subsumed(fragments_of_node((Node *) query->jointree, &context, touched), outputs))
 		result = lappend(result, build_query(query, lfirst(lc), outputs, emit));

@@ -21,6 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "pgt_compat.h"
@@ -79,6 +80,19 @@ pgt_key_column_equality(Oid type, Oid *operator)
 
 	*operator= entry->eq_opr;
 	return OidIsValid(entry->eq_opr);
+}
+
+bool
+pgt_key_is_not_null(Oid relid, AttrNumber attnum)
+{
+	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 static bool
@@ -251,6 +265,17 @@ keys_of_stage(const PgtStage *stage)
 	return list_make1(key);
 }
 
+/* A subquery that gives at most one row per row of what it refers to. */
+static bool
+is_one_row(Query *query)
+{
+	Const *limit = (Const *) query->limitCount;
+
+	return (query->hasAggs && query->groupClause == NIL && query->groupingSets == NIL) ||
+		   (limit != NULL && IsA(limit, Const) && !limit->constisnull &&
+			query->limitOption == LIMIT_OPTION_COUNT && DatumGetInt64(limit->constvalue) <= 1);
+}
+
 static void walk_node(KeyContext *context, Query *query, Node *node, bool nullable);
 
 static void
@@ -275,6 +300,8 @@ walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 			leaf->keys = keys_of_relation(rte->relid);
 		context->leaves = lappend(context->leaves, leaf);
 	}
+	else if (pgt_flatten_is_dependent(rte))
+		context->opaque = context->opaque || !is_one_row(rte->subquery);
 	else if (rte->rtekind == RTE_SUBQUERY && rte->subquery->setOperations == NULL)
 		walk_node(context, rte->subquery, (Node *) rte->subquery->jointree, nullable);
 	else

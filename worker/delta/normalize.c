@@ -2,7 +2,8 @@
  * normalize.c: one form for what SQL can say in several ways.
  *
  * Views and common table expressions become subqueries, columns of joins
- * become columns of what is joined, ORDER BY without LIMIT goes away. The
+ * become columns of what is joined, IN becomes EXISTS, ORDER BY without LIMIT
+ * goes away. The
  * result reads base tables only, and means the same for queries without
  * volatile functions.
  */
@@ -152,6 +153,8 @@ rebuild_joins(Query *query, Node *node)
 static void
 flatten_joins(Query *query)
 {
+	ListCell *lc;
+
 	query->targetList = (List *) pgt_compat_flatten_join_vars(query, (Node *) query->targetList);
 	query->havingQual = pgt_compat_flatten_join_vars(query, query->havingQual);
 	if (query->setOperations == NULL)
@@ -159,6 +162,13 @@ flatten_joins(Query *query)
 		query->jointree = (FromExpr *) pgt_compat_flatten_join_vars(query,
 																	(Node *) query->jointree);
 		rebuild_joins(query, (Node *) query->jointree);
+	}
+	foreach (lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_SUBQUERY && rte->lateral)
+			rte->subquery = (Query *) pgt_compat_flatten_join_vars(query, (Node *) rte->subquery);
 	}
 }
 
@@ -169,6 +179,15 @@ normalize_sublinks(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	if (IsA(node, SubLink) && ((SubLink *) node)->subLinkType == ARRAY_SUBLINK)
+	{
+		Query *query = castNode(Query, ((SubLink *) node)->subselect);
+		List *order = query->sortClause;
+
+		normalize_in_place(query);
+		query->sortClause = order;
+		return false;
+	}
 	if (IsA(node, Query))
 	{
 		normalize_in_place((Query *) node);
@@ -188,6 +207,8 @@ normalize_in_place(Query *query)
 	foreach (lc, query->cteList)
 		normalize_in_place(castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery));
 	flatten_joins(query);
+	if (query->hasSubLinks)
+		pgt_sublink_rewrite(query);
 	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											  : pgt_tree_rtindexes((Node *) query->jointree))
 	{

@@ -11,6 +11,8 @@
 
 #include "nodes/nodeFuncs.h"
 #include "utils/builtins.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
@@ -56,6 +58,30 @@ pgt_scope_set(PgtStage *stage, List *columns)
 	}
 }
 
+/* Columns that no subquery has a part in. */
+static List *
+plain_columns(Query *query)
+{
+	List *columns = NIL;
+	ListCell *lc;
+
+	if (query->setOperations != NULL)
+		return NIL;
+	foreach (lc, pgt_tree_outputs(query))
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		/* Of groups only the keys tell which rows belong to them. */
+		if (pgt_stage_is_group(query) &&
+			(tle->ressortgroupref == 0 ||
+			 get_sortgroupref_clause_noerr(tle->ressortgroupref, query->groupClause) == NULL))
+			continue;
+		if (pgt_flatten_is_plain(query, (Node *) tle->expr))
+			columns = lappend_int(columns, foreach_current_index(lc) + 1);
+	}
+	return columns;
+}
+
 /*
  * Is the stage one that is recomputed by partitions? Then its scope is set.
  * Called once the identity is known.
@@ -69,6 +95,8 @@ pgt_scope_find(PgtStage *stage)
 		pgt_scope_set(stage, NIL);
 	else if (query->hasWindowFuncs)
 		pgt_scope_set(stage, pgt_layer_window_scope(query));
+	else if (pgt_flatten_is_needed(query))
+		pgt_scope_set(stage, plain_columns(query));
 	else
 		return false;
 	return true;

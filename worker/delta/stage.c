@@ -105,15 +105,90 @@ read_stage(RangeTblEntry *rte, int number, int ncolumns)
 	rte->alias = makeAlias(rte->eref->aliasname, NIL);
 }
 
-/* Cuts below a query; what is left reads tables and stages. */
+static Query *cut(PgtDefinition *definition, Query *query);
+static Query *cut_below(PgtDefinition *definition, Query *query, bool store);
+
+/* Reads a stage instead of the query that it holds: SELECT c1, ... FROM stage. */
+static Query *
+query_of_stage(PgtDefinition *definition, Query *query)
+{
+	Query *reader;
+	int shown = list_length(pgt_tree_outputs(query));
+
+	drop_junk(query);
+	reader = pgt_tree_wrap(query);
+	reader->targetList = list_copy_head(reader->targetList, shown);
+	read_stage(linitial_node(RangeTblEntry, reader->rtable), add_stage(definition, query), shown);
+	return reader;
+}
+
+/* Is a subquery without references to the outside worth a stage of its own? */
+static bool
+is_separate(const SubLink *link, Query *query)
+{
+	if (pgt_tree_has_outer_vars(query))
+		return false;
+	/* Read as a single value, and compared before and after. */
+	return pgt_stage_is_closed(query) || link->subLinkType == EXPR_SUBLINK;
+}
+
+static bool
+cut_sublinks_walker(Node *node, void *context)
+{
+	SubLink *link = (SubLink *) node;
+	Query *query;
+
+	if (node == NULL || IsA(node, Query))
+		return false;
+	if (!IsA(node, SubLink))
+		return expression_tree_walker(node, cut_sublinks_walker, context);
+	query = castNode(Query, link->subselect);
+	if (is_separate(link, query))
+	{
+		bool one_row = query->hasAggs && query->groupClause == NIL && query->groupingSets == NIL &&
+					   query->havingQual == NULL;
+
+		query = query_of_stage(context, cut(context, query));
+		if (link->subLinkType == EXPR_SUBLINK && one_row)
+			link->subLinkId = PGT_SUBLINK_ONE_ROW;
+	}
+	else
+		query = cut_below(context, query, false);
+	link->subselect = (Node *) query;
+	return expression_tree_walker(link->testexpr, cut_sublinks_walker, context);
+}
+
+/* Does a subquery of FROM show what a superset of its rows cannot? */
+static bool
+shows_answers(Query *query)
+{
+	ListCell *lc;
+
+	if (query->setOperations != NULL)
+		return false;
+	foreach (lc, pgt_tree_outputs(query))
+		if (!pgt_flatten_is_plain(query, (Node *) lfirst_node(TargetEntry, lc)->expr))
+			return true;
+	return false;
+}
+
+/* Takes the topmost layer off and cuts below it; what is left reads tables and stages. */
 static Query *
 cut(PgtDefinition *definition, Query *query)
 {
-	List *rtindexes;
 	bool store = false;
-	ListCell *lc;
 
 	query = pgt_layer_peel(query, &store);
+	return cut_below(definition, query, store);
+}
+
+/* store: what is below is stored, whatever it is. */
+static Query *
+cut_below(PgtDefinition *definition, Query *query, bool store)
+{
+	List *rtindexes;
+	ListCell *lc;
+
 	rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											 : pgt_tree_rtindexes((Node *) query->jointree);
 	foreach (lc, rtindexes)
@@ -122,8 +197,13 @@ cut(PgtDefinition *definition, Query *query)
 
 		if (rte->rtekind != RTE_SUBQUERY)
 			continue;
+		if (pgt_flatten_is_dependent(rte))
+		{
+			rte->subquery = cut_below(definition, rte->subquery, false);
+			continue;
+		}
 		rte->subquery = cut(definition, rte->subquery);
-		if (!store && !pgt_stage_is_closed(rte->subquery))
+		if (!store && !pgt_stage_is_closed(rte->subquery) && !shows_answers(rte->subquery))
 			continue;
 		if (query->setOperations != NULL)
 		{
@@ -134,6 +214,12 @@ cut(PgtDefinition *definition, Query *query)
 		drop_junk(rte->subquery);
 		read_stage(rte, add_stage(definition, rte->subquery),
 				   list_length(pgt_tree_outputs(rte->subquery)));
+	}
+	if (query->setOperations == NULL)
+	{
+		(void) cut_sublinks_walker((Node *) query->targetList, definition);
+		(void) cut_sublinks_walker((Node *) query->jointree, definition);
+		(void) cut_sublinks_walker(query->havingQual, definition);
 	}
 	return query;
 }

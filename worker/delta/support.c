@@ -218,25 +218,10 @@ typedef struct ExpressionContext
 {
 	PgtDefinition *definition;
 	Query *query;
+	Oid owner;
 } ExpressionContext;
 
-static const char *
-sublink_name(const SubLink *link)
-{
-	switch (link->subLinkType)
-	{
-		case EXISTS_SUBLINK:
-			return "EXISTS (subquery)";
-		case ANY_SUBLINK:
-			return "IN or ANY (subquery)";
-		case ALL_SUBLINK:
-			return "NOT IN or ALL (subquery)";
-		case ARRAY_SUBLINK:
-			return "ARRAY(subquery)";
-		default:
-			return "scalar subquery";
-	}
-}
+static void check_query(PgtDefinition *definition, Query *query, Oid owner);
 
 /* Constructs within the expressions of one query level. */
 static bool
@@ -247,7 +232,11 @@ expression_walker(Node *node, void *context)
 	if (node == NULL || IsA(node, Query))
 		return false;
 	if (IsA(node, SubLink))
-		unsupported(ctx->definition, sublink_name((SubLink *) node), exprLocation(node));
+	{
+		pgt_support_add(ctx->definition, pgt_sublink_name((SubLink *) node),
+						"affected-key recompute", NULL, exprLocation(node));
+		check_query(ctx->definition, castNode(Query, ((SubLink *) node)->subselect), ctx->owner);
+	}
 	else if (IsA(node, WindowFunc))
 		pgt_support_add(ctx->definition, "window function", "affected partitions", NULL, -1);
 	else if (IsA(node, GroupingFunc))
@@ -261,7 +250,9 @@ expression_walker(Node *node, void *context)
 
 		if (var->varlevelsup > 0)
 		{
-			unsupported(ctx->definition, "LATERAL reference", exprLocation(node));
+			if (var->varattno <= 0)
+				unsupported(ctx->definition, "system column or whole row of an outer query",
+							exprLocation(node));
 			return false;
 		}
 		rte = rt_fetch(var->varno, ctx->query->rtable);
@@ -404,8 +395,8 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 			check_relation(definition, rte, owner);
 			break;
 		case RTE_SUBQUERY:
-			if (rte->lateral && contain_vars_of_level((Node *) rte->subquery, 1))
-				unsupported(definition, "LATERAL subquery", -1);
+			if (pgt_flatten_is_dependent(rte))
+				pgt_support_add(definition, "LATERAL subquery", "affected-key recompute", NULL, -1);
 			break;
 		case RTE_FUNCTION:
 			if (contain_vars_of_level((Node *) rte->functions, 0))
@@ -508,7 +499,7 @@ has_inner_join(Node *node)
 static void
 check_query(PgtDefinition *definition, Query *query, Oid owner)
 {
-	ExpressionContext context = {definition, query};
+	ExpressionContext context = {definition, query, owner};
 	List *rtindexes;
 	ListCell *lc;
 

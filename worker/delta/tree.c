@@ -87,6 +87,22 @@ used_rtindexes(const Query *query)
 										: pgt_tree_rtindexes((const Node *) query->jointree);
 }
 
+static void collect_leaves(Query *query, List **leaves);
+
+static bool
+sublink_leaves_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		collect_leaves((Query *) node, context);
+		return false;
+	}
+	return expression_tree_walker(node, sublink_leaves_walker, context);
+}
+
+/* Those of FROM first, then those in subqueries of expressions. */
 static void
 collect_leaves(Query *query, List **leaves)
 {
@@ -101,6 +117,9 @@ collect_leaves(Query *query, List **leaves)
 		else if (rte->rtekind == RTE_SUBQUERY)
 			collect_leaves(rte->subquery, leaves);
 	}
+	(void) sublink_leaves_walker((Node *) query->targetList, leaves);
+	(void) sublink_leaves_walker((Node *) query->jointree, leaves);
+	(void) sublink_leaves_walker(query->havingQual, leaves);
 }
 
 List *
@@ -449,6 +468,71 @@ join_tree_has_outer(const Node *node)
 		   join_tree_has_outer(((const JoinExpr *) node)->rarg);
 }
 
+/* Entries of a join tree that are absent in some rows. */
+void
+pgt_tree_nullable_rtindexes(const Node *node, bool nullable, Bitmapset **result)
+{
+	const JoinExpr *join = (const JoinExpr *) node;
+	ListCell *lc;
+
+	if (IsA(node, RangeTblRef))
+	{
+		if (nullable)
+			*result = bms_add_member(*result, ((const RangeTblRef *) node)->rtindex);
+		return;
+	}
+	if (IsA(node, FromExpr))
+	{
+		foreach (lc, ((const FromExpr *) node)->fromlist)
+			pgt_tree_nullable_rtindexes(lfirst(lc), nullable, result);
+		return;
+	}
+	pgt_tree_nullable_rtindexes(
+		join->larg, nullable || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL,
+		result);
+	pgt_tree_nullable_rtindexes(
+		join->rarg, nullable || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL, result);
+}
+
+typedef struct OuterContext
+{
+	int depth;
+} OuterContext;
+
+static bool
+outer_walker(Node *node, void *context)
+{
+	OuterContext *ctx = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+		return (int) ((Var *) node)->varlevelsup > ctx->depth;
+	if (IsA(node, Aggref) && (int) ((Aggref *) node)->agglevelsup > ctx->depth)
+		return true;
+	if (IsA(node, GroupingFunc) && (int) ((GroupingFunc *) node)->agglevelsup > ctx->depth)
+		return true;
+	if (IsA(node, Query))
+	{
+		bool found;
+
+		ctx->depth++;
+		found = query_tree_walker((Query *) node, outer_walker, context, QTW_IGNORE_JOINALIASES);
+		ctx->depth--;
+		return found;
+	}
+	return expression_tree_walker(node, outer_walker, context);
+}
+
+/* Does a query refer to what is around it? */
+bool
+pgt_tree_has_outer_vars(Query *query)
+{
+	OuterContext context = {0};
+
+	return query_tree_walker(query, outer_walker, &context, QTW_IGNORE_JOINALIASES);
+}
+
 /* Here or in a subquery. */
 bool
 pgt_tree_has_outer_join(const Query *query)
@@ -541,6 +625,21 @@ collect_joins(Node *node, Bitmapset **joins)
 	}
 }
 
+static void drop_dead_joins(Query *query);
+
+static bool
+dead_joins_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		drop_dead_joins((Query *) node);
+		return false;
+	}
+	return expression_tree_walker(node, dead_joins_walker, context);
+}
+
 /* Entries of joins that were taken apart would lead the deparser astray. */
 static void
 drop_dead_joins(Query *query)
@@ -555,15 +654,14 @@ drop_dead_joins(Query *query)
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
 		rtindex++;
-		if (rte->rtekind == RTE_SUBQUERY)
-			drop_dead_joins(rte->subquery);
-		else if (rte->rtekind == RTE_JOIN && !bms_is_member(rtindex, joins))
+		if (rte->rtekind == RTE_JOIN && !bms_is_member(rtindex, joins))
 		{
 			rte->rtekind = RTE_RESULT;
 			rte->eref = makeAlias("unused", NIL);
 			rte->alias = NULL;
 		}
 	}
+	(void) query_tree_walker(query, dead_joins_walker, NULL, QTW_IGNORE_JOINALIASES);
 }
 
 /* SQL text of a query; the caller has set a safe search_path. */
