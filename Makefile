@@ -62,6 +62,10 @@ coverage: deps
 oracle: deps
 	$(SANDBOX) --test-points -- t/oracle/run.sh $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ORACLE)
 
+# The same with the compiler's checks for undefined behaviour; the first finding ends the server.
+oracle-ubsan: PGT_CFLAGS += -g -fsanitize=undefined -fno-sanitize-recover=undefined
+oracle-ubsan: oracle
+
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
@@ -90,10 +94,11 @@ help:
 	@echo '  make format               clang-format, in place'
 	@echo '  make coverage             check with gcov, report in coverage/'
 	@echo '  make oracle SECONDS=600   random queries and transactions against the truth; SEED=n: one case'
+	@echo '  make oracle-ubsan         the same, built with -fsanitize=undefined'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
-	oracle bench demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan bench demo demo-keep check-version-sync clean help

@@ -96,12 +96,14 @@ extern int64 pgt_capture_buffer_bytes(const struct PgtSource *source, bool *want
 /*
  * Empties drained segments and switches writers to the other one when theirs
  * has grown; never waits for anybody. Returns the number of segments emptied.
- * Own transaction of the scheduler, not part of a refresh; commit soon, since
- * refreshes and late writers of the source wait for it. A stream table that is
+ * In an own transaction of the scheduler; without one, after a refresh by hand.
+ * Commit soon, since refreshes and late writers of the source wait for it. A stream table that is
  * not refreshed (paused, suspended) keeps its sources' buffers growing:
  * pgt_capture_buffer_size tells, nothing is thrown away.
  */
 extern int pgt_capture_prune(Oid relid);
+/* Is there something to give back? A few microseconds. */
+extern bool pgt_capture_is_large(Oid relid);
 
 /*
  * The effective delta of a stream table that others read: what the refresh

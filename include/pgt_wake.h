@@ -38,6 +38,8 @@ extern void pgt_wake_catalog(void);
  */
 extern bool pgt_wake_register_coordinator(void);
 extern void pgt_wake_unregister_coordinator(void);
+/* Does one look after this database? */
+extern bool pgt_wake_has_coordinator(void);
 
 typedef struct PgtWakeNews
 {

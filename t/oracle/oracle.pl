@@ -10,7 +10,7 @@
 #   --out DIR        where scripts of failures go (default tmp_check/oracle)
 #   --failures N     stop after so many failures (default 5)
 #   --shrink N       seconds to spend on one failure (default 60; 0: none)
-#   --technique X    only this one ('' or akr); default both
+#   --technique X    only this one ('' or akr); default all of @TECHNIQUES
 #   --host --port    an existing server instead of one of its own
 #   --fake           test the tester: PostgreSQL alone, refreshed by delete and insert
 #   --fake-bug       the same with a mistake in it
@@ -34,12 +34,16 @@ use Oracle::Script;
 use Oracle::Server;
 use Oracle::Shrink;
 
+# '' is what the engine chooses; the others are values of pg_trickle.force_technique.
+my @TECHNIQUES = ('', 'akr');
+
 my %opt = (seconds => 60, failures => 5, shrink => 60, out => 'tmp_check/oracle', user => 'postgres');
 GetOptions(\%opt,
 	qw(seconds=f seed=i seeds=s only first=i out=s failures=i shrink=f technique=s host=s port=i user=s
 	  fake fake-bug print verbose+ rejected keep steps=i))
   or exit 2;
 $| = 1;
+$SIG{$_} = sub { exit 3 } for qw(INT TERM);		# so that the server ends, too
 
 if ($opt{print})
 {
@@ -54,6 +58,7 @@ my $runner = Oracle::Runner->new(
 	port => $opt{port} || $server->{port},
 	user => $opt{user},
 	dbname => 'oracle',
+	server => $opt{fake} || $opt{'fake-bug'} ? undef : $server,
 	verbose => $opt{verbose},
 	explain_rejected => $opt{rejected},
 	fake => $opt{fake} || $opt{'fake-bug'} ? fake_sql($opt{'fake-bug'}) : undef);
@@ -83,7 +88,7 @@ exit($failed ? 1 : 0);
 sub one_seed
 {
 	my ($seed) = @_;
-	my @techniques = defined $opt{technique} ? ($opt{technique}) : ('', 'akr');
+	my @techniques = defined $opt{technique} ? ($opt{technique}) : @TECHNIQUES;
 
 	$ran++;
 	for my $technique ($runner->{fake} ? '' : @techniques)

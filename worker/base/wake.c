@@ -429,6 +429,14 @@ pgt_wake_unregister_coordinator(void)
 		(void) pg_atomic_compare_exchange_u64(&my_database->coordinator, &mine, 0);
 }
 
+bool
+pgt_wake_has_coordinator(void)
+{
+	DatabaseSlot *database = memory != NULL ? find_my_database() : NULL;
+
+	return database != NULL && pg_atomic_read_u64(&database->coordinator) != 0;
+}
+
 PgtWakeNews
 pgt_wake_collect(PgtWakeCallback callback, void *arg)
 {

@@ -206,6 +206,18 @@ try_empty(Oid source_relid, Oid relid)
 	return drained;
 }
 
+bool
+pgt_capture_is_large(Oid relid)
+{
+	CaptureSource *source = pgt_capture_map_source(relid);
+	bool large = false;
+
+	for (int i = 0; source != NULL && i < PGT_SEGMENTS; i++)
+		large = large || (OidIsValid(source->segments[i]) &&
+						  get_length(source->segments[i]) >= SWITCH_BLOCKS);
+	return large;
+}
+
 static void
 switch_segments(const CaptureSource *source, int active)
 {

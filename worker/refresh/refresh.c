@@ -29,11 +29,15 @@
 #include "pgt_point.h"
 #include "pgt_security.h"
 #include "pgt_source.h"
+#include "pgt_wake.h"
 
 #include "refresh_internal.h"
 
 /* Advisory locks of users have 1 or 2 here; see pg_locks.objsubid. */
 #define LOCK_FIELD4 3
+
+/* Without a scheduler, each so many refreshes at most as many old rows of the history go. */
+#define HISTORY_EVERY 1000
 
 /* Refreshes of this session that have begun: one may be inside another, through a trigger. */
 typedef struct Running
@@ -535,6 +539,25 @@ run_locked(Refresh *refresh)
 	UnregisterSnapshot(refresh->snapshot);
 }
 
+/*
+ * What the coordinator of a database does, if there is none: buffers and history would grow for
+ * ever. Not inside of another refresh, which may have a snapshot that is no frontier yet.
+ */
+static void
+keep_house(Refresh *refresh)
+{
+	ListCell *lc;
+
+	if (running != NULL || refresh->refresh_id == 0 || refresh->request->snapshot != NULL ||
+		strcmp(refresh->request->initiated_by, "MANUAL") != 0 || pgt_wake_has_coordinator())
+		return;
+	foreach (lc, refresh->captured)
+		if (pgt_capture_is_large(((PgtSourceUse *) lfirst(lc))->relid))
+			(void) pgt_capture_prune(((PgtSourceUse *) lfirst(lc))->relid);
+	if (refresh->refresh_id % HISTORY_EVERY == 0)
+		(void) pgt_history_prune(pgt_guc_history_days, HISTORY_EVERY);
+}
+
 PgtRefreshResult
 pgt_refresh_run(const PgtRefreshRequest *request)
 {
@@ -556,6 +579,7 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 		running = frame.outer;
 	}
 	PG_END_TRY();
+	keep_house(&refresh);
 	/* Their files are not the context's. */
 	foreach (lc, refresh.changes)
 		tuplestore_end(((PgtChangeSet *) lfirst(lc))->rows);

@@ -8,7 +8,10 @@
 #   { k => 'create', st }  { k => 'drop', st }  { k => 'alter', st, q }
 #   { k => 'wait', st, other }           refresh in this session, which has to wait for the
 #                                        session other to finish its transaction
-#   { k => 'storm', scripts }            all at once, in whatever order it comes
+#   { k => 'storm', scripts, crash }     all at once, in whatever order it comes
+#   { k => 'crash', st, how, ... }       the server dies while the stream table is refreshed:
+#                                        by an immediate shutdown, with the backend, or at a
+#                                        test point
 #
 # Nothing here knows what rows exist. A statement may fail or change nothing; the runner
 # rolls the session's transaction back and goes on.
@@ -52,8 +55,13 @@ sub make_history
 		}
 		push @steps, map { +{ s => $s, %$_ } } make_step($s);
 	}
-	push @steps, { s => 1, k => 'storm', scripts => [ map { storm_script($_) } 1 .. 3 ] }
+	push @steps, { s => 1, k => 'storm', scripts => [ map { storm_script($_) } 1 .. 3 ],
+		chance(0.2) ? (crash => { how => pick(qw(server backend)), after => rand(0.03) }) : () }
 	  if chance(0.08);
+	for (1 .. pick_weighted(0 => 95, 1 => 4, 2 => 1))
+	{
+		splice(@steps, between(1, scalar @steps), 0, crash_step(between(1, $sessions)));
+	}
 	return \@steps;
 }
 
@@ -125,6 +133,16 @@ sub refresh_step
 	}
 	my @all = $in{$s} ? () : grep { chance(0.3) } @streams;
 	return map { +{ k => 'refresh', st => $_ } } $st, @all;
+}
+
+sub crash_step
+{
+	my ($s) = @_;
+	return {
+		s => $s, k => 'crash', st => pick(@streams), how => pick(qw(server backend point point)), after => rand() ** 3 * 0.02,
+		point => pick(qw(refresh-after-snapshot refresh-before-apply refresh-after-apply refresh-before-commit prune-has-gate)),
+		check => chance(0.6) ? 1 : 0
+	};
 }
 
 # Rows written as logical replication's apply would.

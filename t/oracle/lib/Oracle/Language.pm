@@ -608,7 +608,8 @@ sub add_limit
 	if (chance(0.35))
 	{
 		tag('top-k WITH TIES');
-		@order = @order[ 0 .. between(0, $#order) ];
+		# OFFSET may part rows that tie, LIMIT WITH TIES does not.
+		@order = @order[ 0 .. between(0, $#order) ] unless $offset;
 		$query->{tail} = "$offset FETCH FIRST " . between(1, 4) . ' ROWS WITH TIES';
 	}
 	else

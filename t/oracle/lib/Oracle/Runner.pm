@@ -14,8 +14,9 @@ use Oracle::Schema;
 use Oracle::Tree;
 use Oracle::Case;
 use Oracle::Compare;
+use Oracle::Storm;
 
-use constant ASYNC => 1;		# DBD::Pg's PG_ASYNC
+our @ISA = ('Oracle::Storm');
 my $SESSIONS = 4;
 
 # States in which a statement merely had to give way to another session.
@@ -369,6 +370,7 @@ sub run_step
 	return $self->alter_step($step) if $k eq 'alter';
 	return $self->refresh_waiting($step) if $k eq 'wait';
 	return $self->storm($step) if $k eq 'storm';
+	return $self->crash_step($step) if $k eq 'crash';
 	return $self->copy($step) if $k eq 'copy';
 	my $sql = $k eq 'insert' ? insert_step_sql($self->{case}, $step) : $step->{sql};
 	$self->write($step->{s}, $sql) if defined $sql;
@@ -562,133 +564,6 @@ sub rows_class
 {
 	my ($n) = @_;
 	return $n == 0 ? 'none' : $n < 10 ? '1 to 9' : $n < 100 ? '10 to 99' : '100 and more';
-}
-
-# --- several at once -------------------------------------------------------------------
-
-sub send
-{
-	my ($self, $s, $sql) = @_;
-	local $SIG{__WARN__} = sub { };
-	$self->trace("$s: (sent) $sql") if $self->{verbose};
-	return $self->session($s)->do($sql, { pg_async => ASYNC });
-}
-
-sub receive
-{
-	my ($self, $s) = @_;
-	local $SIG{__WARN__} = sub { };
-	my $result = $self->session($s)->pg_result;
-	return 1 if defined $result && $result ne '';
-	$self->note_error($s);
-	return 0;
-}
-
-sub refresh_waiting
-{
-	my ($self, $step) = @_;
-	my ($s, $other, $name) = @$step{qw(s other st)};
-
-	return unless $self->stream($name) && $self->exists_in('admin', $name);
-	return $self->refresh($s, $name)
-	  if $self->in_transaction($s) || !$self->in_transaction($other);
-	my $pid = $self->session($s)->{pg_pid};
-	my $ready = sub { $self->session($s)->pg_ready };
-	my $before = $self->last_refresh($s, $name);
-
-	$self->run_sql($s, 'SET lock_timeout = 3000');
-	$self->send($s, refresh_sql($name));
-	$self->wait_for(sub { $ready->() || $self->sql_value('admin', "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $pid AND NOT granted)") });
-	if (!$ready->())
-	{
-		$self->count('refreshes', 'had to wait');
-		$self->write($other, 'COMMIT');
-	}
-	$self->wait_for($ready);
-	my $ok = $self->receive($s);
-	$self->refresh_failed($s, $name) unless $ok;
-	$self->run_sql($s, 'SET lock_timeout = 40');
-	return unless $ok;
-	$self->note_refresh($s, $name, $before);
-	$self->check($s, $name, 'waiting refresh');
-}
-
-sub wait_for
-{
-	my ($self, $done) = @_;
-	my $deadline = time() + 60;
-
-	while (!$done->())
-	{
-		die { kind => 'hang', key => 'hang', detail => 'a statement does not end' } if time() > $deadline;
-		sleep(0.001);
-	}
-}
-
-# Sessions run their scripts side by side; what happens in which order is up to the server.
-sub storm
-{
-	my ($self, $step) = @_;
-	my %queue;
-
-	$self->end_transactions;
-	for my $s (1 .. @{ $step->{scripts} })
-	{
-		$queue{$s} = [ map { $self->storm_sql($_) } @{ $step->{scripts}[ $s - 1 ] } ];
-		$self->run_sql($s, 'SET lock_timeout = 2000');
-	}
-	my %busy;
-	while (%queue)
-	{
-		for my $s (sort keys %queue)
-		{
-			if (defined $busy{$s})
-			{
-				next unless $self->session($s)->pg_ready;
-				$self->storm_result($s, delete $busy{$s});
-			}
-			my $next = shift @{ $queue{$s} };
-			if (!defined $next)
-			{
-				delete $queue{$s};
-				next;
-			}
-			$self->send($s, $next->{sql});
-			$busy{$s} = $next;
-		}
-		sleep(0.0003);
-	}
-	$self->run_sql($_, 'SET lock_timeout = 40') for 1 .. @{ $step->{scripts} };
-	$self->end_transactions;
-	$self->check_all('storm');
-}
-
-sub storm_sql
-{
-	my ($self, $item) = @_;
-
-	return { sql => $item } unless ref $item;
-	return $self->stream($item->{st}) && $self->exists_in('admin', $item->{st}) ? { sql => refresh_sql($item->{st}), st => $item->{st} } : ()
-	  if defined $item->{st};
-	my $sql = $item->{k} eq 'insert' ? insert_step_sql($self->{case}, $item) : $item->{sql};
-	return defined $sql ? { sql => $sql } : ();
-}
-
-sub storm_result
-{
-	my ($self, $s, $sent) = @_;
-
-	if ($self->receive($s))
-	{
-		$self->count('statements in storms', $sent->{st} ? 'refresh' : 'write');
-		return;
-	}
-	if (!$sent->{st})
-	{
-		$self->count('statements in storms', "failed $self->{sqlstate}");
-		return $self->abort($s);
-	}
-	$self->refresh_failed($s, $sent->{st});
 }
 
 # --- the end ---------------------------------------------------------------------------

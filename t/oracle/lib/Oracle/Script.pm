@@ -84,6 +84,7 @@ sub step_sql
 		return "SELECT pgtrickle.drop_stream_table('$name')" if $k eq 'drop';
 		return "SELECT pgtrickle.alter_stream_table('$name', query => '" . (query_sql($step->{q}) =~ s/'/''/gr) . "', refresh_mode => 'AUTO')";
 	}
+	return "-- the server crashes while this runs ($step->{how}, $step->{point}): " . refresh_sql($step->{st}) . "\nSELECT 1" if $k eq 'crash';
 	return insert_step_sql($case, $step) if $k eq 'insert' || $k eq 'copy';
 	return $step->{sql};
 }

@@ -40,6 +40,15 @@ CONF
 	return $self;
 }
 
+# What the power does: no checkpoint, no farewell.
+sub restart_immediately
+{
+	my ($self) = @_;
+
+	$self->command('pg_ctl', '-D', "$self->{dir}/data", '-m', 'immediate', '-w', 'stop');
+	$self->command('pg_ctl', '-D', "$self->{dir}/data", '-l', "$self->{dir}/log", '-w', 'start');
+}
+
 sub command
 {
 	my ($self, $program, @args) = @_;

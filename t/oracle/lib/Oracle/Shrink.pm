@@ -24,8 +24,8 @@ sub shrink
 	$technique = $failure->{technique};
 	$deadline = time() + ($opt{seconds} || 60);
 	$tries = 0;
-	# What happens in a storm does not happen every time.
-	$repeat = (grep { $_->{k} eq 'storm' } @{ $case->{steps} }) ? 4 : 1;
+	# What happens in a storm or a crash does not happen every time.
+	$repeat = (grep { $_->{k} =~ /^(?:storm|crash)\z/ } @{ $case->{steps} }) ? 4 : 1;
 	$case = dclone($case);
 	delete $_->{rejected} for @{ $case->{streams} };
 
