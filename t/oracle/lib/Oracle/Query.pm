@@ -23,6 +23,7 @@ use Oracle::Language;
 
 our @EXPORT = qw(make_query make_query_like make_view_query);
 
+our $few;		# joins of few items only
 our %tags;		# constructs used by the query being made
 my $alias;
 my $sources;	# what a leaf can be: [{ name, cols, key, kind }]
@@ -155,6 +156,7 @@ sub make_from
 {
 	my ($depth, $with) = @_;
 	my $n = is_wide() ? pick_weighted(1 => 30, 2 => 50, 3 => 10) : pick_weighted(1 => 35, 2 => 40, 3 => 20, 4 => 5);
+	$n = 2 if $few && $n > 2;
 	my ($from, $scope) = make_leaf($depth, $with);
 	my ($first, $same) = ($from, 1);
 

@@ -603,9 +603,10 @@ sub check_all
 		push @names, $stream->{name}
 		  if $self->exists_in(1, $stream->{name}) || $self->create_stream(1, $stream);
 	}
-	$self->refresh(1, $_) for @names;
-	# Nobody moves any more, so the earlier ones are still right.
-	$self->check(1, $_, $when) for @names;
+	my @done = grep { $self->refresh(1, $_) } @names;
+	# Nobody moves any more, so the earlier ones are still right. What could not be refreshed
+	# (the query fails, or takes too long) is as it was, and so is what reads it.
+	$self->check(1, $_, $when) for @done == @names ? @names : ();
 	$self->run_sql(1, 'SET lock_timeout = 40');
 }
 
