@@ -170,7 +170,9 @@ sub crash_step
 	}
 	$self->crash_now($how eq 'server' ? 'server' : 'backend', $s);
 	$self->count('crashes', $point && $live ? "at $step->{point}" : $how);
-	$self->check_all('crash') if $step->{check};
+	return unless $step->{check};
+	$self->end_transactions;
+	$self->check_all('crash');
 }
 
 # All sessions are new ones afterwards.
