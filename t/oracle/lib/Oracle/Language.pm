@@ -695,7 +695,7 @@ sub make_recursive
 	push @{ $step->{where} }, expression('bool', '({} < {})', $key, $value) if $value->{f} ne $key->{f} && chance(0.6);
 	my $entry = { name => $name, names => [ 'c1', 'c2' ], q => { k => 'setop', op => $op, arms => [ $first, $step ] }, used => 0 };
 	tag("recursive $op");
-	local $Oracle::Query::few = 1;	# recursion multiplies rows enough
+	local $Oracle::Query::few = $Oracle::Query::few + 1;	# recursion multiplies rows enough
 	my $query = Oracle::Query::make_select(0, undef, [$entry]);
 	unshift @{ $query->{with} }, $entry;
 	$query->{recursive} = 1;

@@ -23,7 +23,7 @@ use Oracle::Language;
 
 our @EXPORT = qw(make_query make_query_like make_view_query);
 
-our $few;		# joins of few items only
+our $few = 0;		# joins of few items only
 our %tags;		# constructs used by the query being made
 my $alias;
 my $sources;	# what a leaf can be: [{ name, cols, key, kind }]
