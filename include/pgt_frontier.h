@@ -36,6 +36,8 @@ typedef struct PgtFrontierRow
 	char *suspended_reason;	   /* NULL: not suspended */
 	TimestampTz next_retry_at; /* 0 if none */
 	double last_full_ms;	   /* < 0 if unknown */
+	ItemPointerData tid;	   /* which version of the row this is, */
+	TransactionId xmin;		   /* and who wrote it */
 } PgtFrontierRow;
 
 /* What one finished refresh writes into the row. */
@@ -44,10 +46,10 @@ typedef struct PgtFrontierUpdate
 	PgtFrontier frontier;
 	TimestampTz data_timestamp;
 	int64 refresh_id;
-	const char *mode;	 /* FULL, DIFFERENTIAL, REINITIALIZE */
-	bool new_epoch;		 /* stages were not maintained: make their rows stale */
-	const char *rebuilt; /* the rebuild_reason that pgt_frontier_get gave, if everything was
-								 * computed; a newer one stays */
+	const char *mode;			   /* FULL, DIFFERENTIAL, REINITIALIZE */
+	bool new_epoch;				   /* stages were not maintained: make their rows stale */
+	const PgtFrontierRow *rebuilt; /* the row whose rebuild_reason is settled, or NULL; if
+									* somebody has written it since, the reason stays */
 	double duration_ms;
 	int64 rows_in;
 	int64 rows_inserted;

@@ -15,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -130,7 +131,13 @@ pgt_ddl_mark_dependents(Oid classid, Oid objid, const char *reason)
 	ListCell *lc;
 
 	foreach (lc, list_dependents(classid, objid))
-		pgt_frontier_mark_rebuild(((PgtStreamTable *) lfirst(lc))->pgt_id, reason);
+	{
+		PgtStreamTable *st = lfirst(lc);
+
+		pgt_frontier_mark_rebuild(st->pgt_id, reason);
+		/* It may have become volatile, or immutable: every backend looks at the query again. */
+		CacheInvalidateRelcacheByRelid(st->view_relid);
+	}
 }
 
 void

@@ -245,6 +245,8 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 	if (!nulls[COLUMN_NEXT_RETRY_AT - 1])
 		row->next_retry_at = DatumGetTimestampTz(values[COLUMN_NEXT_RETRY_AT - 1]);
 	row->last_full_ms = pgt_catalog_float8(relation, tuple, COLUMN_LAST_FULL_MS, -1);
+	row->tid = tuple->t_self;
+	row->xmin = HeapTupleHeaderGetXmin(tuple->t_data);
 	return false;
 }
 
@@ -383,6 +385,14 @@ count_refresh(RowChange *change, const PgtFrontierUpdate *update)
 	add_count(change, COLUMN_ROWS_DELETED, update->rows_deleted);
 }
 
+/* A mark that was set again reads like the first, but is about something that came later. */
+static bool
+is_version(HeapTuple tuple, const PgtFrontierRow *row)
+{
+	return ItemPointerEquals(&tuple->t_self, (ItemPointer) &row->tid) &&
+		   HeapTupleHeaderGetXmin(tuple->t_data) == row->xmin;
+}
+
 void
 pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update)
 {
@@ -397,8 +407,7 @@ pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update)
 	set_value(&change, COLUMN_LAST_REFRESH_ID, Int64GetDatum(update->refresh_id));
 	set_text(&change, COLUMN_EFFECTIVE_MODE, update->mode);
 	set_value(&change, COLUMN_LAST_DURATION_MS, Float8GetDatum(update->duration_ms));
-	if (update->rebuilt != NULL && !change.nulls[COLUMN_REBUILD_REASON - 1] &&
-		strcmp(TextDatumGetCString(change.values[COLUMN_REBUILD_REASON - 1]), update->rebuilt) == 0)
+	if (update->rebuilt != NULL && is_version(change.old, update->rebuilt))
 		set_null(&change, COLUMN_REBUILD_REASON);
 	/* The coordinator may not know that somebody else's refresh ends its wait. */
 	if (!change.nulls[COLUMN_NEXT_RETRY_AT - 1] || !change.nulls[COLUMN_SUSPENDED_REASON - 1])

@@ -18,6 +18,7 @@
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -226,10 +227,27 @@ take_snapshot(Refresh *refresh)
 	PGT_POINT("refresh-after-snapshot");
 }
 
+/*
+ * Who set the mark, by replacing a function, say, has committed, but what other backends know of
+ * functions changes only a moment later, before its locks go.
+ */
+static void
+wait_for_mark(const Refresh *refresh)
+{
+	TransactionId xid = refresh->row.xmin;
+
+	if (refresh->row.rebuild_reason == NULL)
+		return;
+	if (TransactionIdIsNormal(xid) && !TransactionIdIsCurrentTransactionId(xid))
+		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	AcceptInvalidationMessages();
+}
+
 static void
 read_frontier(Refresh *refresh)
 {
 	pgt_frontier_get(refresh->st->pgt_id, &refresh->row);
+	wait_for_mark(refresh);
 	if (!refresh->row.frontier.valid ||
 		pgt_frontier_is_behind(&refresh->row.frontier, &refresh->frontier))
 		return;
@@ -368,6 +386,17 @@ run_work(Refresh *refresh)
 	CommandCounterIncrement();
 }
 
+/*
+ * Is what was done before the mark was set part of the snapshot? The row was read later, and
+ * not every statement that sets a mark has a lock that keeps refreshes out.
+ */
+static bool
+sees_mark(const Refresh *refresh)
+{
+	return TransactionIdIsCurrentTransactionId(refresh->row.xmin) ||
+		   !XidInMVCCSnapshot(refresh->row.xmin, refresh->snapshot);
+}
+
 static void
 write_frontier(Refresh *refresh)
 {
@@ -378,7 +407,7 @@ write_frontier(Refresh *refresh)
 	update.refresh_id = refresh->refresh_id;
 	update.mode = refresh->result.action;
 	update.new_epoch = is_full(refresh) || refresh->stale_states;
-	update.rebuilt = is_full(refresh) ? refresh->row.rebuild_reason : NULL;
+	update.rebuilt = is_full(refresh) && sees_mark(refresh) ? &refresh->row : NULL;
 	update.duration_ms = refresh->result.duration_ms;
 	update.rows_in = refresh->result.rows_in;
 	update.rows_inserted = refresh->result.rows_inserted;
