@@ -149,6 +149,7 @@ extern char *pgt_emit_inputs(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
 extern char *pgt_emit_all(const PgtStage *stage);
 extern char *pgt_emit_states(const PgtStage *stage);
+extern bool pgt_emit_has_filter(const PgtStage *stage);
 extern int pgt_emit_nkeys(const PgtStage *stage); /* columns of the key rows */
 extern TupleDesc pgt_emit_key_desc(const PgtStage *stage);
 

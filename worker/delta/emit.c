@@ -69,6 +69,15 @@ has_distinct_keys(const PgtStage *stage)
 	return stage->technique == PGT_TECHNIQUE_PARTITION || stage->identity == PGT_IDENTITY_KEY;
 }
 
+/* A stage recomputed as a whole: may a change of its inputs touch no row of it? */
+bool
+pgt_emit_has_filter(const PgtStage *stage)
+{
+	return stage->technique == PGT_TECHNIQUE_PARTITION &&
+		   (stage->query->jointree->quals != NULL ||
+			list_length(pgt_tree_leaves(stage->query)) != 1);
+}
+
 /* Columns k1.. of a key set. */
 TupleDesc
 pgt_emit_key_desc(const PgtStage *stage)
@@ -133,6 +142,11 @@ pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 	if (body.len == 0)
 		append_no_keys(&body, entries);
 	initStringInfo(&sql);
+	if (nkeys == 0)
+	{
+		appendStringInfo(&sql, "%sSELECT FROM (%s) k LIMIT 1", pgt_tree_ctes(context), body.data);
+		return sql.data;
+	}
 	appendStringInfo(&sql, "%sSELECT %s", pgt_tree_ctes(context), distinct ? "DISTINCT " : "");
 	foreach (lc, entries)
 	{

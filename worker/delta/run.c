@@ -253,7 +253,7 @@ pgt_delta_keys(PgtDelta *delta, int stage_index, PgtDeltaInput *input)
 {
 	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
 
-	if (pgt_emit_nkeys(stage) == 0)
+	if (pgt_emit_nkeys(stage) == 0 && !pgt_emit_has_filter(stage))
 	{
 		PgtDeltaRows *result = make_rows();
 

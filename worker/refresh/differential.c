@@ -45,16 +45,12 @@ compute_keys(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *
 {
 	/* The states do not follow: later aggregation must not trust them. */
 	refresh->stale_states = refresh->stale_states || OidIsValid(stage->state_relid);
-	if (stage->technique == PGT_TECHNIQUE_PARTITION ? stage->nscope == 0
-													: stage->identity == PGT_IDENTITY_SINGLE)
-	{
-		delta->rows = pgt_delta_rows_of_keys(refresh->delta, index, input, NULL);
-		pgt_storage_fit_rows(stage, delta->rows, 0);
-		return;
-	}
 	delta->keys = pgt_delta_keys(refresh->delta, index, input);
 	if (delta->keys->nrows == 0)
 		return;
+	/* Without columns the key only says that something was touched. */
+	if (delta->keys->desc->natts == 0)
+		delta->keys = NULL;
 	delta->rows = pgt_delta_rows_of_keys(refresh->delta, index, input, delta->keys);
 	pgt_storage_fit_rows(stage, delta->rows, 0);
 }
