@@ -1,3 +1,4 @@
+# What changes about a stream table while a session refreshes it, or between two refreshes of it.
 # A mark for rebuild that comes while a refresh is running: the refresh settles what came before
 # its snapshot, and no more than that.
 use strict;
@@ -65,5 +66,23 @@ $refresher->query_safe("INSERT INTO src VALUES (8, 8); SELECT pgtrickle.refresh_
 is( $node->safe_psql('postgres', "SELECT action FROM pgtrickle.get_refresh_history('st', 1)"),
 	'FULL', 'a stable function');
 stream_table_is_right($node, 'st');
+
+# The statements that a session keeps are not those for columns of another type.
+$node->safe_psql('postgres', q{
+CREATE TABLE typed (id int PRIMARY KEY, t text, n numeric, k int);
+INSERT INTO typed VALUES (1, 'a', 1, 1);
+SELECT pgtrickle.create_stream_table('typed_rows', 'SELECT t, n FROM typed');
+SELECT pgtrickle.create_stream_table('typed_max', 'SELECT t, max(n) AS n FROM typed GROUP BY t');
+SELECT pgtrickle.create_stream_table('typed_keys', 'SELECT DISTINCT k FROM typed');
+});
+my @typed = qw(typed_rows typed_max typed_keys);
+for my $round (2 .. 4)
+{
+	$refresher->query_safe("INSERT INTO typed VALUES ($round, 'b', $round, $round)");
+	$refresher->query_safe("SELECT pgtrickle.refresh_stream_table('$_', 'DIFFERENTIAL')") for @typed;
+	stream_table_is_right($node, $_) for @typed;
+	$node->safe_psql('postgres', q{SET pg_trickle.block_source_ddl = off;
+ALTER TABLE typed ALTER t TYPE varchar(40), ALTER n TYPE float8, ALTER k TYPE bigint}) if $round == 2;
+}
 
 done_testing();

@@ -9,6 +9,7 @@
 
 #include "access/relation.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
@@ -64,6 +65,20 @@ input_desc(const PgtChangeSet *changes, const ChangeShape *shape)
 	return desc;
 }
 
+/* Inputs have no relation whose invalidation would tell that a column has another type. */
+static void
+add_types(uint64 *shape, TupleDesc desc)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		*shape = hash_combine64(*shape, att->atttypid);
+		*shape = hash_combine64(*shape, (uint64) att->atttypmod);
+		*shape = hash_combine64(*shape, att->attcollation);
+	}
+}
+
 static void
 collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *input, Inputs *result)
 {
@@ -88,8 +103,10 @@ collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *inp
 		in->rows = changes->rows;
 		result->emit.shapes = lappend(result->emit.shapes, shape);
 		result->changed |= UINT64CONST(1) << number;
+		result->shape = hash_combine64(result->shape, number);
 		for (int i = 0; i < shape->ncolumns; i++)
-			result->shape = result->shape * 1000003 + shape->attnums[i] + number * 7919;
+			result->shape = hash_combine64(result->shape, shape->attnums[i]);
+		add_types(&result->shape, in->desc);
 		result->nrows += changes->nrows;
 	}
 }
@@ -104,6 +121,7 @@ add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Input
 	in = &result->inputs[result->ninputs++];
 	in->name = "pgt_keys";
 	in->desc = pgt_emit_key_desc(stage);
+	add_types(&result->shape, in->desc);
 	in->rows = rows;
 	result->nrows += keys->nrows;
 }
