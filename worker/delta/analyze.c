@@ -161,7 +161,7 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 	definition->sources = pgt_support_collect_sources(definition->query, normalized);
 	if (pgt_support_check(normalized, definition, owner))
 	{
-		pgt_stage_cut(definition, copyObject(normalized));
+		pgt_stage_cut(definition, pgt_rewrite_query(copyObject(normalized)));
 		describe_stages(definition);
 	}
 	if (definition->full_reason != NULL)

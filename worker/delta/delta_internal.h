@@ -50,6 +50,7 @@ extern void pgt_tree_number_leaves(Query *query);
 extern int pgt_tree_leaf(const RangeTblEntry *rte);
 extern bool pgt_tree_is_union_all(const Query *query);
 extern Query *pgt_tree_wrap(Query *subquery);
+extern Expr *pgt_tree_coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation);
 extern List *pgt_tree_union_arms(Query *query); /* Query *, columns coerced to the union's types */
 extern List *pgt_tree_arm_rtindexes(const Query *query);
 extern List *pgt_tree_outputs(Query *query); /* non-junk TargetEntry */
@@ -72,6 +73,7 @@ extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 
 /* normalize.c: one form for what can be written in several ways */
 extern Query *pgt_normalize_query(Query *query);
+extern void pgt_normalize_names(Query *query, List *names); /* of the output; in place */
 
 /* sublink.c: subqueries in expressions */
 #define PGT_SUBLINK_ONE_ROW 1 /* subLinkId of a scalar subquery over a table of one row */
@@ -92,6 +94,9 @@ extern bool pgt_support_check(Query *query, PgtDefinition *definition, Oid owner
 extern void pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,
 							const char *reason, int position);
 extern List *pgt_support_collect_sources(Query *original, Query *normalized);
+
+/* rewrite.c: constructs maintained in other words */
+extern Query *pgt_rewrite_query(Query *query);
 
 /* key.c: identity of a stage's rows */
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);

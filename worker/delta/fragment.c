@@ -266,6 +266,18 @@ fragments_of_node(Node *node, FragmentContext *context, bool touched)
 	}
 }
 
+/* What a FROM item refers to can be absent. */
+static void
+null_arguments(RangeTblEntry *rte, const Bitmapset *absent)
+{
+	if (rte->rtekind == RTE_FUNCTION)
+		rte->functions = (List *) pgt_tree_null_vars((Node *) rte->functions, absent);
+	else if (rte->rtekind == RTE_VALUES)
+		rte->values_lists = (List *) pgt_tree_null_vars((Node *) rte->values_lists, absent);
+	else if (rte->rtekind == RTE_TABLEFUNC)
+		rte->tablefunc = (TableFunc *) pgt_tree_null_vars((Node *) rte->tablefunc, absent);
+}
+
 /* Reads every entry of a fragment as it shall be read; changes the query in place. */
 static Query *
 build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
@@ -302,6 +314,7 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 			rt_fetch(entry->rtindex, query->rtable)->subquery = entry->subquery;
 		else
 			pgt_tree_use_state(query, entry->rtindex, entry->state, emit);
+		null_arguments(rt_fetch(entry->rtindex, query->rtable), fragment->absent);
 	}
 	if (rtindexes != NIL)
 		tree = pgt_order_joins(query, rtindexes, quals, first, &rest);

@@ -67,8 +67,8 @@ inline_walker(Node *node, void *context)
 }
 
 /* Names of the columns that the enclosing query sees. */
-static void
-rename_outputs(Query *query, List *names)
+void
+pgt_normalize_names(Query *query, List *names)
 {
 	ListCell *lc;
 	ListCell *ln = list_head(names);
@@ -83,7 +83,7 @@ rename_outputs(Query *query, List *names)
 		ln = lnext(names, ln);
 	}
 	if (query->setOperations != NULL)
-		rename_outputs(
+		pgt_normalize_names(
 			rt_fetch(linitial_int(pgt_tree_arm_rtindexes(query)), query->rtable)->subquery, names);
 }
 
@@ -163,12 +163,21 @@ flatten_joins(Query *query)
 																	(Node *) query->jointree);
 		rebuild_joins(query, (Node *) query->jointree);
 	}
+	/* FROM items can refer to columns of joins before them. */
 	foreach (lc, query->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
 		if (rte->rtekind == RTE_SUBQUERY && rte->lateral)
 			rte->subquery = (Query *) pgt_compat_flatten_join_vars(query, (Node *) rte->subquery);
+		else if (rte->rtekind == RTE_FUNCTION)
+			rte->functions = (List *) pgt_compat_flatten_join_vars(query, (Node *) rte->functions);
+		else if (rte->rtekind == RTE_VALUES)
+			rte->values_lists = (List *) pgt_compat_flatten_join_vars(query,
+																	  (Node *) rte->values_lists);
+		else if (rte->rtekind == RTE_TABLEFUNC)
+			rte->tablefunc = (TableFunc *) pgt_compat_flatten_join_vars(query,
+																		(Node *) rte->tablefunc);
 	}
 }
 
@@ -218,7 +227,7 @@ normalize_in_place(Query *query)
 			expand_view(rte);
 		if (rte->rtekind == RTE_SUBQUERY)
 		{
-			rename_outputs(rte->subquery, rte->eref->colnames);
+			pgt_normalize_names(rte->subquery, rte->eref->colnames);
 			normalize_in_place(rte->subquery);
 		}
 	}

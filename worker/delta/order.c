@@ -70,6 +70,38 @@ rate_index(Relation index, Bitmapset *columns)
 																			   : EDGE_INDEX;
 }
 
+/* Entries whose columns a FROM item refers to: they have to stand before it. */
+static Bitmapset *
+needs_of(const RangeTblEntry *rte)
+{
+	switch (rte->rtekind)
+	{
+		case RTE_FUNCTION:
+			return pull_varnos(NULL, (Node *) rte->functions);
+		case RTE_VALUES:
+			return pull_varnos(NULL, (Node *) rte->values_lists);
+		case RTE_TABLEFUNC:
+			return pull_varnos(NULL, (Node *) rte->tablefunc);
+		case RTE_SUBQUERY:
+			return rte->lateral ? pull_varnos_of_level(NULL, (Node *) rte->subquery, 1) : NULL;
+		default:
+			return NULL;
+	}
+}
+
+/* The first entry that needs no other. */
+static int
+first_free(Query *query, List *rtindexes)
+{
+	ListCell *lc;
+
+	foreach (lc, rtindexes)
+		if (bms_is_empty(needs_of(rt_fetch(lfirst_int(lc), query->rtable))))
+			return lfirst_int(lc);
+	elog(ERROR, "every FROM item of the query refers to another one");
+	return 0;
+}
+
 static Edge
 rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
 {
@@ -147,23 +179,32 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 	Node *tree = (Node *) ref;
 	Node *own;
 
-	ref->rtindex = first > 0 ? first : linitial_int(rtindexes);
+	ref->rtindex = first;
+	if (first == 0 || !bms_is_empty(needs_of(rt_fetch(first, query->rtable))))
+		ref->rtindex = first_free(query, rtindexes);
 	joined = bms_make_singleton(ref->rtindex);
 	waiting = list_delete_int(waiting, ref->rtindex);
 	own = take_conditions(&quals, joined);
 	while (waiting != NIL)
 	{
 		Edge best_edge = EDGE_NONE;
-		int best = linitial_int(waiting);
+		int best = 0;
 		ListCell *lc;
 
 		foreach (lc, waiting)
 		{
 			RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
-			Edge edge = rate_entry(lfirst_int(lc), original, joined,
-								   rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
+			Bitmapset *needs = needs_of(rte);
+			Edge edge;
 
-			if (edge > best_edge)
+			if (!bms_is_subset(needs, joined))
+				continue;
+			edge = rate_entry(lfirst_int(lc), original, joined,
+							  rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
+			/* A function of what is joined is no cross product. */
+			if (!bms_is_empty(needs))
+				edge = Max(edge, EDGE_EQUALITY);
+			if (best == 0 || edge > best_edge)
 			{
 				best_edge = edge;
 				best = lfirst_int(lc);

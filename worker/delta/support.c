@@ -19,6 +19,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -239,8 +240,8 @@ expression_walker(Node *node, void *context)
 	}
 	else if (IsA(node, WindowFunc))
 		pgt_support_add(ctx->definition, "window function", "affected partitions", NULL, -1);
-	else if (IsA(node, GroupingFunc))
-		unsupported(ctx->definition, "GROUPING()", exprLocation(node));
+	else if (IsA(node, GroupingFunc) && ((GroupingFunc *) node)->agglevelsup == 0)
+		pgt_support_add(ctx->definition, "GROUPING()", "as part of GROUPING SETS", NULL, -1);
 	else if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup > 0)
 		unsupported(ctx->definition, "aggregate of an outer query", exprLocation(node));
 	else if (IsA(node, Var))
@@ -288,7 +289,11 @@ count_kinds(Query *query, Node *node)
 	{
 		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
 
-		return rte->rtekind == RTE_SUBQUERY ? count_kinds_of_query(rte->subquery) : kinds;
+		/* Set operations are stored, but for UNION ALL. */
+		return rte->rtekind == RTE_SUBQUERY && (rte->subquery->setOperations == NULL ||
+												pgt_tree_is_union_all(rte->subquery))
+				   ? count_kinds_of_query(rte->subquery)
+				   : kinds;
 	}
 	if (IsA(node, FromExpr))
 	{
@@ -400,7 +405,8 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 			break;
 		case RTE_FUNCTION:
 			if (contain_vars_of_level((Node *) rte->functions, 0))
-				unsupported(definition, "set-returning function of a column (LATERAL)", -1);
+				pgt_support_add(definition, "set-returning function of a column (LATERAL)",
+								"linear", NULL, -1);
 			break;
 		case RTE_TABLEFUNC:
 			unsupported(definition, "XMLTABLE or JSON_TABLE", -1);
@@ -410,8 +416,6 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 			break;
 		case RTE_VALUES:
 		case RTE_RESULT:
-			if (contain_vars_of_level((Node *) rte->values_lists, 0))
-				unsupported(definition, "LATERAL VALUES", -1);
 			break;
 		default:
 			unsupported(definition, "this kind of FROM item", -1);
@@ -429,12 +433,44 @@ check_setop(PgtDefinition *definition, Node *node)
 	stmt = (SetOperationStmt *) node;
 	if (stmt->op == SETOP_UNION && stmt->all)
 		pgt_support_add(definition, "UNION ALL", "linear", NULL, -1);
+	else if (stmt->groupClauses == NIL)
+		unsupported(definition, "set operation without columns", -1);
 	else if (stmt->op == SETOP_UNION)
-		unsupported(definition, "UNION", -1);
+		pgt_support_add(definition, "UNION", "affected-key recompute", NULL, -1);
 	else
-		unsupported(definition, stmt->op == SETOP_INTERSECT ? "INTERSECT" : "EXCEPT", -1);
+		pgt_support_add(definition, stmt->op == SETOP_INTERSECT ? "INTERSECT" : "EXCEPT",
+						"folded by group", NULL, -1);
 	check_setop(definition, stmt->larg);
 	check_setop(definition, stmt->rarg);
+}
+
+/* Under two names, which of them is NULL is the planner's choice. */
+static bool
+groups_twice(Query *query)
+{
+	List *exprs = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->groupClause)
+	{
+		Node *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
+
+		if (list_member(exprs, expr))
+			return true;
+		exprs = lappend(exprs, expr);
+	}
+	return false;
+}
+
+static void
+check_grouping_sets(PgtDefinition *definition, Query *query)
+{
+	if (groups_twice(query))
+		pgt_support_add(definition, "GROUPING SETS, ROLLUP or CUBE", NULL,
+						"one expression is grouped by under two names", -1);
+	else
+		pgt_support_add(definition, "GROUPING SETS, ROLLUP or CUBE", "by group, one stage per set",
+						NULL, -1);
 }
 
 /* Only what is the same in every refresh tells how many rows there are. */
@@ -466,7 +502,7 @@ check_clauses(PgtDefinition *definition, Query *query)
 	else if (query->distinctClause != NIL)
 		pgt_support_add(definition, "DISTINCT", "affected-key recompute", NULL, -1);
 	if (query->groupingSets != NIL)
-		unsupported(definition, "GROUPING SETS, ROLLUP or CUBE", -1);
+		check_grouping_sets(definition, query);
 	else if (query->groupClause != NIL)
 		pgt_support_add(definition, "GROUP BY", "by group", NULL, -1);
 	if (query->hasAggs)
@@ -477,6 +513,36 @@ check_clauses(PgtDefinition *definition, Query *query)
 		unsupported(definition, "set-returning function in the select list", -1);
 	if (query->setOperations != NULL)
 		check_setop(definition, query->setOperations);
+}
+
+static bool
+reads_dependent(Query *query, Node *arguments)
+{
+	Bitmapset *varnos = pull_varnos(NULL, arguments);
+	int varno = -1;
+
+	while ((varno = bms_next_member(varnos, varno)) >= 0)
+		if (pgt_flatten_is_dependent(rt_fetch(varno, query->rtable)))
+			return true;
+	return false;
+}
+
+/* What FROM items that are no tables are computed from. */
+static void
+check_arguments(ExpressionContext *context, RangeTblEntry *rte)
+{
+	Node *arguments[] = {(Node *) rte->functions, (Node *) rte->values_lists,
+						 (Node *) rte->tablefunc};
+
+	for (int i = 0; i < lengthof(arguments); i++)
+	{
+		if (contain_subplans(arguments[i]))
+			unsupported(context->definition, "subquery in the arguments of a FROM item", -1);
+		else if (reads_dependent(context->query, arguments[i]))
+			unsupported(context->definition, "function of a LATERAL subquery", -1);
+		else
+			(void) expression_walker(arguments[i], context);
+	}
 }
 
 static bool
@@ -521,6 +587,7 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
 		check_entry(definition, rte, owner);
+		check_arguments(&context, rte);
 		if (rte->rtekind == RTE_SUBQUERY)
 		{
 			if (query->setOperations == NULL)

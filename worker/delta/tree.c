@@ -142,10 +142,20 @@ pgt_tree_number_leaves(Query *query)
 		((RangeTblEntry *) lfirst(lc))->enrtuples = ++number;
 }
 
+static bool
+is_union_all(const Node *node)
+{
+	const SetOperationStmt *stmt = (const SetOperationStmt *) node;
+
+	return IsA(node, RangeTblRef) || (stmt->op == SETOP_UNION && stmt->all &&
+									  is_union_all(stmt->larg) && is_union_all(stmt->rarg));
+}
+
+/* Is it a set operation of nothing but UNION ALL? */
 bool
 pgt_tree_is_union_all(const Query *query)
 {
-	return query->setOperations != NULL;
+	return query->setOperations != NULL && is_union_all(query->setOperations);
 }
 
 List *
@@ -173,8 +183,8 @@ pgt_tree_drop_junk(Query *query)
 }
 
 /* One column of a union's arm, in the type and collation of the union. */
-static Expr *
-coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation)
+Expr *
+pgt_tree_coerce_column(Expr *expr, Oid type, int32 typmod, Oid collation)
 {
 	Node *node = coerce_to_target_type(NULL, (Node *) expr, exprType((Node *) expr), type, typmod,
 									   COERCION_EXPLICIT, COERCE_EXPLICIT_CAST, -1);
@@ -249,8 +259,9 @@ pgt_tree_union_arms(Query *query)
 			TargetEntry *tle = lfirst_node(TargetEntry, lt);
 			Oid type = list_nth_oid(top->colTypes, column);
 
-			tle->expr = coerce_column(tle->expr, type, list_nth_int(top->colTypmods, column),
-									  list_nth_oid(top->colCollations, column));
+			tle->expr = pgt_tree_coerce_column(tle->expr, type,
+											   list_nth_int(top->colTypmods, column),
+											   list_nth_oid(top->colCollations, column));
 			tle->resname = pstrdup(list_nth_node(TargetEntry, outputs, column)->resname);
 			column++;
 		}
@@ -326,6 +337,7 @@ typedef struct RemapContext
 {
 	int rtindex;
 	const ChangeShape *shape;
+	int depth; /* levels below the query */
 } RemapContext;
 
 /* Columns of a relation become columns of its change set, whose first is pgt_w. */
@@ -340,7 +352,7 @@ remap_walker(Node *node, void *context)
 	{
 		Var *var = (Var *) node;
 
-		if (var->varlevelsup != 0 || var->varno != ctx->rtindex)
+		if (var->varlevelsup != ctx->depth || var->varno != ctx->rtindex)
 			return false;
 		for (int i = 0; i < ctx->shape->ncolumns; i++)
 			if (ctx->shape->attnums[i] == var->varattno)
@@ -350,7 +362,32 @@ remap_walker(Node *node, void *context)
 			}
 		elog(ERROR, "column %d of relation %u is not captured", var->varattno, ctx->shape->relid);
 	}
+	if (IsA(node, Query))
+	{
+		ctx->depth++;
+		query_tree_walker((Query *) node, remap_walker, context, QTW_IGNORE_JOINALIASES);
+		ctx->depth--;
+		return false;
+	}
 	return expression_tree_walker(node, remap_walker, context);
+}
+
+/* FROM items that refer to others. */
+static void
+remap_entries(Query *query, RemapContext *context)
+{
+	ListCell *lc;
+
+	foreach (lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		(void) remap_walker((Node *) rte->functions, context);
+		(void) remap_walker((Node *) rte->values_lists, context);
+		(void) remap_walker((Node *) rte->tablefunc, context);
+		if (rte->rtekind == RTE_SUBQUERY && rte->lateral)
+			(void) remap_walker((Node *) rte->subquery, context);
+	}
 }
 
 /* Reads a leaf in another state, in place. */
@@ -384,6 +421,8 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	}
 	remap.rtindex = rtindex;
 	remap.shape = shape;
+	remap.depth = 0;
+	remap_entries(query, &remap);
 	remap_walker((Node *) query->targetList, &remap);
 	remap_walker((Node *) query->jointree, &remap);
 	pgt_tree_name_input(rte, name, names);
