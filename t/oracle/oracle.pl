@@ -10,6 +10,7 @@
 #   --out DIR        where scripts of failures go (default tmp_check/oracle)
 #   --failures N     stop after so many failures (default 5)
 #   --shrink N       seconds to spend on one failure (default 60; 0: none)
+#   --known REGEX    failures whose message matches are counted only
 #   --technique X    only this one ('' or akr); default all of @TECHNIQUES
 #   --host --port    an existing server instead of one of its own
 #   --fake           test the tester: PostgreSQL alone, refreshed by delete and insert
@@ -39,7 +40,7 @@ my @TECHNIQUES = ('', 'akr');
 
 my %opt = (seconds => 60, failures => 5, shrink => 60, out => 'tmp_check/oracle', user => 'postgres');
 GetOptions(\%opt,
-	qw(seconds=f seed=i seeds=s only first=i out=s failures=i shrink=f technique=s host=s port=i user=s
+	qw(seconds=f seed=i seeds=s only first=i out=s failures=i shrink=f technique=s known=s host=s port=i user=s
 	  fake fake-bug print verbose+ rejected keep steps=i))
   or exit 2;
 $| = 1;
@@ -68,7 +69,7 @@ $runner->new_database;
 my $start = time();
 my @seeds = defined $opt{seed} ? ($opt{seed}) : ();
 my ($ran, $failed) = (0, 0);
-my $next = defined $opt{first} ? $opt{first} : time() % 1_000_000_000;
+my $next = defined $opt{first} ? $opt{first} : int(time() * 1000) % 1_000_000_000;
 
 @seeds = ($1 .. $2) if defined $opt{seeds} && $opt{seeds} =~ /^(\d+)-(\d+)$/;
 printf "oracle: %s, random seeds from %d\n",
@@ -102,6 +103,11 @@ sub one_seed
 			$runner->count('cases that PostgreSQL rejects', $failure->{detail} =~ s/\n.*//sr);
 			print "seed $seed: PostgreSQL rejects the case: $failure->{detail}\n" if $opt{rejected};
 			next;
+		}
+		if (defined $opt{known} && $failure->{detail} =~ /$opt{known}/)
+		{
+			$runner->count('failures known before', $failure->{key});
+			last;
 		}
 		$failed++;
 		print_failure($seed, $case, $failure);
