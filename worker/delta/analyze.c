@@ -49,7 +49,9 @@ has_plain_keys(PgtStage *stage)
 static void
 choose_technique(PgtStage *stage)
 {
-	if (pgt_flatten_is_needed(stage->query) && has_plain_keys(stage))
+	/* Windows and limits depend on rows that the change did not touch. */
+	if (pgt_flatten_is_needed(stage->query) && !stage->query->hasWindowFuncs &&
+		!pgt_layer_has_limit(stage->query) && has_plain_keys(stage))
 	{
 		stage->technique = PGT_TECHNIQUE_AKR;
 		stage->reason = "rows for which subqueries may answer otherwise are recomputed";

@@ -94,7 +94,14 @@ pgt_scope_find(PgtStage *stage)
 	if (pgt_layer_has_limit(query))
 		pgt_scope_set(stage, NIL);
 	else if (query->hasWindowFuncs)
-		pgt_scope_set(stage, pgt_layer_window_scope(query));
+	{
+		List *columns = pgt_layer_window_scope(query);
+
+		/* A partition may be larger than need be, so columns of subqueries can go. */
+		if (pgt_flatten_is_needed(query))
+			columns = list_intersection_int(columns, plain_columns(query));
+		pgt_scope_set(stage, columns);
+	}
 	else if (pgt_flatten_is_needed(query))
 		pgt_scope_set(stage, plain_columns(query));
 	else

@@ -113,4 +113,27 @@ SELECT pgtrickle.create_stream_table('never_rows',
 INSERT INTO never_b VALUES (2, 1);
 SELECT * FROM check_st('never_rows');
 
+-- A window over rows that a subquery chooses: rows were recomputed one by one, by their own
+-- key, where the partition is what changes.
+CREATE TABLE chosen (k int, g int);
+CREATE TABLE choice (k int);
+INSERT INTO chosen VALUES (1, 1), (1, 2), (2, 2), (2, 3);
+INSERT INTO choice VALUES (1);
+SELECT pgtrickle.create_stream_table('chosen_window',
+	'SELECT g, count(*) OVER (PARTITION BY g) AS n FROM chosen WHERE k IN (SELECT k FROM choice)');
+SELECT pgtrickle.create_stream_table('chosen_total',
+	'SELECT g, row_number() OVER (ORDER BY g, k) AS n FROM chosen WHERE k IN (SELECT k FROM choice)');
+SELECT pgtrickle.create_stream_table('chosen_partition',
+	'SELECT g, n, count(*) OVER (PARTITION BY n, g % 2) AS m FROM (SELECT g, (SELECT count(*) FROM choice AS c WHERE c.k = b.k) AS n FROM chosen AS b) AS q');
+INSERT INTO choice VALUES (2), (2);
+SELECT * FROM check_st('chosen_window');
+SELECT * FROM check_st('chosen_total');
+SELECT * FROM check_st('chosen_partition');
+DELETE FROM choice WHERE k = 1;
+INSERT INTO chosen VALUES (2, 9);
+SELECT * FROM check_st('chosen_window');
+SELECT * FROM check_st('chosen_total');
+SELECT * FROM check_st('chosen_partition');
+SELECT st, (SELECT effective_mode FROM pgtrickle.explain_refresh_mode(st)) FROM unnest('{chosen_window,chosen_total,chosen_partition}'::text[]) AS st;
+
 DROP SCHEMA found CASCADE;
