@@ -88,19 +88,23 @@ pgt_sqltext_literal(const char *text)
 static RangeVar *
 parse_name(const char *name)
 {
+	char *copy = pstrdup(name);
 	List *parts;
-	RangeVar *rv;
 
 	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME), errmsg("name of the stream table is empty"),
 				 errhint("Give a name such as 'orders_by_day' or 'sales.\"Orders by day\"'.")));
+	if (!SplitIdentifierString(copy, '.', &parts))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_NAME), errmsg("invalid name syntax: %s", name),
+			 errhint("Spell it as in SQL, such as 'orders_by_day' or 'sales.\"Orders by day\"'.")));
 	parts = stringToQualifiedNameList(name);
 	if (list_length(parts) > 3)
 		ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
 						errmsg("improper qualified name (too many dotted names): %s", name)));
-	rv = makeRangeVarFromNameList(parts);
-	return rv;
+	return makeRangeVarFromNameList(parts);
 }
 
 Oid

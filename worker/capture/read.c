@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -63,6 +64,9 @@ pgt_capture_lock_gate(Oid source_relid, LOCKMODE lockmode, bool wait)
 {
 	LOCKTAG tag;
 
+	/* A standby empties nothing itself; when the primary did, replay locks the segment. */
+	if (RecoveryInProgress())
+		return true;
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, source_relid, GATE_SUBID);
 	return LockAcquire(&tag, lockmode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
