@@ -215,6 +215,8 @@ typedef struct PgtDeltaText
 	const char *purpose; /* keys, rows of keys, signed rows, inputs, full */
 	char *sql;
 	char *plan; /* EXPLAIN's text */
+	double estimated_rows;
+	int64 actual_rows; /* with analyze */
 } PgtDeltaText;
 
 /*
@@ -223,5 +225,24 @@ typedef struct PgtDeltaText
  * over empty ones); nothing is written.
  */
 extern List *pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze);
+
+/* An index that small deltas miss: without it they read a table whole. */
+typedef struct PgtMissingIndex
+{
+	int stage;
+	const char *purpose; /* of the statement */
+	Oid relid;
+	List *columns; /* attribute numbers */
+	uint32 pages;
+	char *sql; /* CREATE INDEX */
+} PgtMissingIndex;
+
+/*
+ * Indexes on tables of at least pg_trickle.index_hint_pages pages, without
+ * which a refresh after a change of a single row reads the table whole although
+ * it looks for values of these columns. Deterministic but for sizes and
+ * statistics. Plans every statement once for each of its inputs.
+ */
+extern List *pgt_delta_missing_indexes(PgtDelta *delta);
 
 #endif /* PGT_DELTA_H */

@@ -67,10 +67,16 @@ extern PgtPlan *pgt_spi_prepare(const char *sql, const PgtInput *inputs, int nin
 extern PlannedStmt *pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs);
 /* False if something that it reads has changed: its text would be read, and planned, again. */
 extern bool pgt_spi_plan_is_valid(PgtPlan *plan);
-/* EXPLAIN's text of a kept plan; analyze runs it. Inputs need their rows, if empty ones. */
+/*
+ * EXPLAIN's text of a kept plan, and the numbers of rows that the planner
+ * expects and (with analyze, which runs it) that came. Inputs need their rows,
+ * if empty ones.
+ */
 extern char *pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot,
-							 bool analyze);
+							 bool analyze, double *estimated, int64 *actual);
 extern void pgt_spi_free_plan(PgtPlan *plan);
+/* Memory that a planned one holds. */
+extern Size pgt_spi_plan_size(PgtPlan *plan);
 extern TupleDesc pgt_spi_plan_desc(PgtPlan *plan);
 
 /*

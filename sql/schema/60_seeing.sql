@@ -111,10 +111,18 @@ COMMENT ON FUNCTION pgtrickle.explain_st(text) IS
 	'how a stream table is maintained: query, stages with technique, identity and size, sources';
 
 CREATE FUNCTION pgtrickle.explain_delta(name text, "analyze" boolean DEFAULT false,
-		OUT stage integer, OUT statement text, OUT sql text, OUT plan text)
+		OUT stage integer, OUT statement text, OUT sql text, OUT plan text,
+		OUT estimated_rows bigint, OUT actual_rows bigint, OUT missing_index text)
 	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_explain_delta';
 COMMENT ON FUNCTION pgtrickle.explain_delta(text, boolean) IS
 	'SQL and plan of the statements of a refresh; with analyze they run over the pending changes, writing nothing. Needs ownership';
+
+CREATE FUNCTION pgtrickle.missing_indexes(name text DEFAULT NULL, OUT stream_table regclass,
+		OUT stage integer, OUT statement text, OUT source_table regclass, OUT table_bytes bigint,
+		OUT create_index text)
+	RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_missing_indexes';
+COMMENT ON FUNCTION pgtrickle.missing_indexes(text) IS
+	'indexes without which refreshes after small changes read big tables whole, of one stream table or of all that the caller owns';
 
 CREATE FUNCTION pgtrickle.explain_refresh_mode(name text, OUT configured_mode text,
 		OUT effective_mode text, OUT reason text)

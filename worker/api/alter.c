@@ -425,6 +425,7 @@ pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 		pgt_frontier_clear_error(st->pgt_id);
 		set_query(st, args->query, query, args->cascade ? PGT_LOSE_ALL : PGT_LOSE_NOTHING,
 				  "the query was changed");
+		pgt_lifecycle_hint_indexes(st);
 	}
 	else if (changed)
 	{

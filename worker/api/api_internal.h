@@ -130,6 +130,8 @@ typedef struct PgtAlterArguments
 } PgtAlterArguments;
 
 extern Oid pgt_lifecycle_create(const PgtCreateArguments *args);
+/* Tells which indexes its refreshes miss. */
+extern void pgt_lifecycle_hint_indexes(const PgtStreamTable *st);
 /* False if everything is so already. */
 extern bool pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
 /* Reads its query again, from a text that names everything in full, and computes everything. */

@@ -87,6 +87,26 @@ tell_about_mode(const PgtStreamTable *st)
 				 errdetail("Reason: %s.", st->full_reason)));
 }
 
+void
+pgt_lifecycle_hint_indexes(const PgtStreamTable *st)
+{
+	ListCell *lc;
+
+	if (st->mode == PGT_MODE_FULL)
+		return;
+	foreach (lc, pgt_delta_missing_indexes(pgt_delta_open(st->pgt_id, st->relid, st->view_relid)))
+	{
+		PgtMissingIndex *index = lfirst(lc);
+
+		ereport(NOTICE,
+				(errmsg("small refreshes of stream table \"%s\" have to read table \"%s\" whole",
+						get_rel_name(st->relid), get_rel_name(index->relid)),
+				 errdetail("No index finds its rows for the statement \"%s\" of stage %d.",
+						   index->purpose, index->stage),
+				 errhint("%s;", index->sql)));
+	}
+}
+
 Oid
 pgt_lifecycle_create(const PgtCreateArguments *args)
 {
@@ -121,5 +141,6 @@ pgt_lifecycle_create(const PgtCreateArguments *args)
 
 		(void) pgt_refresh_run(&request);
 	}
+	pgt_lifecycle_hint_indexes(&st);
 	return st.relid;
 }

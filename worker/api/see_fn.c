@@ -5,9 +5,13 @@
 
 #include "access/relation.h"
 #include "fmgr.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "optimizer/plancat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -16,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "pgt_capture.h"
+#include "pgt_compat.h"
 #include "pgt_delta.h"
 #include "pgt_frontier.h"
 #include "pgt_security.h"
@@ -25,11 +30,14 @@
 
 #include "api_internal.h"
 
+#define COUNTED_PAGES 64
+
 PG_FUNCTION_INFO_V1(pgt_version);
 PG_FUNCTION_INFO_V1(pgt_stream_table_id);
 PG_FUNCTION_INFO_V1(pgt_frontier_is_here);
 PG_FUNCTION_INFO_V1(pgt_explain_st);
 PG_FUNCTION_INFO_V1(pgt_explain_delta);
+PG_FUNCTION_INFO_V1(pgt_missing_indexes);
 PG_FUNCTION_INFO_V1(pgt_explain_refresh_mode);
 PG_FUNCTION_INFO_V1(pgt_validate_query);
 
@@ -115,19 +123,58 @@ describe_identity(const PgtStage *stage)
 	return text.data;
 }
 
+static int64
+count_rows(Relation relation)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	int64 n = 0;
+
+	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+		n++;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return n;
+}
+
+/* Small tables are counted, of others it says what the planner assumes. */
+static char *
+describe_size(Oid relid)
+{
+	Relation relation = table_open(relid, AccessShareLock);
+	BlockNumber pages = RelationGetNumberOfBlocks(relation);
+	uint64 kilobytes = (uint64) pages * (BLCKSZ / 1024);
+	char *text;
+
+	if (pages <= COUNTED_PAGES)
+		text = psprintf(INT64_FORMAT " rows in " UINT64_FORMAT " kB", count_rows(relation),
+						kilobytes);
+	else
+	{
+		double tuples;
+		double visible;
+
+		estimate_rel_size(relation, NULL, &pages, &tuples, &visible);
+		text = psprintf("about %.0f rows in " UINT64_FORMAT " kB", tuples, kilobytes);
+	}
+	table_close(relation, AccessShareLock);
+	return text;
+}
+
 static char *
 describe_stage(const PgtStage *stage)
 {
-	Relation relation = relation_open(stage->relid, AccessShareLock);
-	char *size = psprintf(UINT64_FORMAT " kB",
-						  (uint64) RelationGetNumberOfBlocks(relation) * (BLCKSZ / 1024));
-	char *text = psprintf("%s, %s by %s%s%s, %s", pgt_sqltext_relation(stage->relid),
-						  technique_name(stage->technique), describe_identity(stage),
-						  stage->reason != NULL ? ": " : "",
-						  stage->reason != NULL ? stage->reason : "", size);
+	StringInfoData text;
 
-	relation_close(relation, AccessShareLock);
-	return text;
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s, %s by %s%s%s, %s", pgt_sqltext_relation(stage->relid),
+					 technique_name(stage->technique), describe_identity(stage),
+					 stage->reason != NULL ? ": " : "", stage->reason != NULL ? stage->reason : "",
+					 describe_size(stage->relid));
+	if (OidIsValid(stage->state_relid))
+		appendStringInfo(&text, "; states in %s, %s", pgt_sqltext_relation(stage->state_relid),
+						 describe_size(stage->state_relid));
+	return text.data;
 }
 
 Datum
@@ -193,6 +240,23 @@ pending_changes(PgtStreamTable *st, const PgtDefinition *definition, Snapshot sn
 	return changes;
 }
 
+static char *
+indexes_of_statement(List *missing, const PgtDeltaText *text)
+{
+	StringInfoData list;
+	ListCell *lc;
+
+	initStringInfo(&list);
+	foreach (lc, missing)
+	{
+		PgtMissingIndex *index = lfirst(lc);
+
+		if (index->stage == text->stage && strcmp(index->purpose, text->purpose) == 0)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? "; " : "", index->sql);
+	}
+	return list.len > 0 ? list.data : NULL;
+}
+
 Datum
 pgt_explain_delta(PG_FUNCTION_ARGS)
 {
@@ -202,6 +266,7 @@ pgt_explain_delta(PG_FUNCTION_ARGS)
 	PgtDelta *delta;
 	PgtDeltaInput input = {0};
 	PgtSecurity saved;
+	List *missing;
 	ListCell *lc;
 
 	pgt_security_check_owner(st->relid);
@@ -212,17 +277,73 @@ pgt_explain_delta(PG_FUNCTION_ARGS)
 		input.changes = pending_changes(st, pgt_delta_definition(delta), input.snapshot);
 	/* Whatever the caller may: the query's functions run with its owner's rights. */
 	saved = pgt_security_become(pgt_stream_table_owner(st));
+	missing = pgt_delta_missing_indexes(delta);
 	foreach (lc, pgt_delta_explain(delta, &input, analyze))
 	{
 		PgtDeltaText *text = lfirst(lc);
-		Datum values[4] = {Int32GetDatum(text->stage), CStringGetTextDatum(text->purpose),
-						   CStringGetTextDatum(text->sql), CStringGetTextDatum(text->plan)};
-		bool nulls[4] = {false, false, false, false};
+		char *indexes = indexes_of_statement(missing, text);
+		Datum values[7] = {Int32GetDatum(text->stage),
+						   CStringGetTextDatum(text->purpose),
+						   CStringGetTextDatum(text->sql),
+						   CStringGetTextDatum(text->plan),
+						   Int64GetDatum((int64) text->estimated_rows),
+						   Int64GetDatum(text->actual_rows),
+						   indexes != NULL ? CStringGetTextDatum(indexes) : (Datum) 0};
+		bool nulls[7] = {false, false, false, false, false, !analyze, indexes == NULL};
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	pgt_security_restore(&saved);
 	UnregisterSnapshot(input.snapshot);
+	return (Datum) 0;
+}
+
+/* ---- missing_indexes ---- */
+
+static void
+put_missing_indexes(ReturnSetInfo *rsinfo, PgtStreamTable *st)
+{
+	ListCell *lc;
+
+	if (st->mode == PGT_MODE_FULL)
+		return;
+	foreach (lc, pgt_delta_missing_indexes(pgt_delta_open(st->pgt_id, st->relid, st->view_relid)))
+	{
+		PgtMissingIndex *index = lfirst(lc);
+		Datum values[6] = {ObjectIdGetDatum(st->relid),
+						   Int32GetDatum(index->stage),
+						   CStringGetTextDatum(index->purpose),
+						   ObjectIdGetDatum(index->relid),
+						   Int64GetDatum((int64) index->pages * BLCKSZ),
+						   CStringGetTextDatum(index->sql)};
+		bool nulls[6] = {false, false, false, false, false, false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+}
+
+Datum
+pgt_missing_indexes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(0))
+	{
+		PgtStreamTable *st = get_visible(PG_GETARG_TEXT_PP(0));
+
+		pgt_security_check_owner(st->relid);
+		put_missing_indexes(rsinfo, st);
+	}
+	else
+		foreach (lc, pgt_stream_table_list())
+		{
+			PgtStreamTable *st = lfirst(lc);
+
+			if (pgt_compat_is_relation_owner(st->relid, GetUserId()))
+				put_missing_indexes(rsinfo, st);
+		}
 	return (Datum) 0;
 }
 

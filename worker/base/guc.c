@@ -22,6 +22,8 @@ int pgt_guc_max_refresh_runtime = 0;
 int pgt_guc_lock_timeout = 5000;
 int pgt_guc_history_days = 90;
 int pgt_guc_buffer_alert_size = 1024;
+int pgt_guc_index_hint_pages = 64;
+int pgt_guc_plan_cache_size = 32768;
 bool pgt_guc_block_source_ddl = true;
 int pgt_guc_volatile_policy = PGT_VOLATILE_REJECT;
 char *pgt_guc_timezone = NULL;
@@ -104,6 +106,12 @@ static const IntSetting int_settings[] = {
 	{"pg_trickle.buffer_alert_size",
 	 "Size of a change buffer above which the scheduler sends an alert; 0 is never.",
 	 &pgt_guc_buffer_alert_size, 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB},
+	{"pg_trickle.index_hint_pages",
+	 "Size of a table from which on a missing index is worth a hint; -1 gives none.",
+	 &pgt_guc_index_hint_pages, 64, -1, INT_MAX, PGC_USERSET, GUC_UNIT_BLOCKS},
+	{"pg_trickle.plan_cache_size",
+	 "Memory of a session for kept plans of refreshes; what was used longest ago goes.",
+	 &pgt_guc_plan_cache_size, 32768, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB},
 #ifdef PGT_TEST_POINTS
 	{"pg_trickle.test_clock_offset", "Test builds: seconds that the clock is ahead.",
 	 &pgt_guc_test_clock_offset, 0, INT_MIN, INT_MAX, PGC_SIGHUP, GUC_UNIT_S},

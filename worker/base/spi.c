@@ -244,7 +244,9 @@ get_source(PgtPlan *plan)
 bool
 pgt_spi_plan_is_valid(PgtPlan *plan)
 {
-	return get_source(plan)->is_valid;
+	CachedPlanSource *source = get_source(plan);
+
+	return source->is_valid && source->gplan != NULL && source->gplan->is_valid;
 }
 
 static QueryEnvironment *
@@ -269,7 +271,8 @@ pgt_spi_plan_now(PgtPlan *plan, const PgtInput *inputs, int ninputs)
 }
 
 char *
-pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot, bool analyze)
+pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapshot, bool analyze,
+				double *estimated, int64 *actual)
 {
 	ExplainState *es = NewExplainState();
 	PlannedStmt *stmt = pgt_spi_plan_now(plan, inputs, ninputs);
@@ -289,6 +292,8 @@ pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot sna
 		ExecutorFinish(desc);
 	}
 	ExplainPrintPlan(es, desc);
+	*estimated = stmt->planTree->plan_rows;
+	*actual = analyze ? (int64) desc->estate->es_processed : 0;
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 	PopActiveSnapshot();
@@ -300,6 +305,18 @@ pgt_spi_free_plan(PgtPlan *plan)
 {
 	SPI_freeplan(plan->plan);
 	pfree(plan);
+}
+
+Size
+pgt_spi_plan_size(PgtPlan *plan)
+{
+	CachedPlanSource *source = get_source(plan);
+	Size size = MemoryContextMemAllocated(plan->plan->plancxt, true) +
+				MemoryContextMemAllocated(source->context, true);
+
+	if (source->gplan != NULL)
+		size += MemoryContextMemAllocated(source->gplan->context, true);
+	return size;
 }
 
 TupleDesc

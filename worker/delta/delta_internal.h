@@ -16,6 +16,7 @@
 #include "nodes/primnodes.h"
 
 #include "pgt_delta.h"
+#include "pgt_security.h"
 #include "pgt_spi.h"
 
 /* In which state a term reads a leaf. */
@@ -200,5 +201,26 @@ extern char *pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *
 extern PgtPlan *pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered);
 extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose,
 							 Inputs *inputs, const Bitmapset *nulls);
+
+/* Plans a statement for a delta of one row, as it is: hash joins are no way out. */
+extern PgtPlan *pgt_plan_small(const char *sql, Inputs *inputs, bool ordered);
+extern const char *pgt_plan_purpose_name(Purpose purpose);
+
+/* run.c, for explain.c */
+extern int pgt_run_input_number(PgtDelta *delta, Oid relid);
+extern ChangeShape *pgt_run_make_shape(Oid relid, int number, int ncolumns,
+									   const AttrNumber *attnums);
+extern void pgt_run_collect_changes(PgtDelta *delta, const PgtStage *stage,
+									const PgtDeltaInput *input, Inputs *result);
+extern void pgt_run_add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows,
+							 Inputs *result);
+/* Rights of the owner, unless the caller already runs with them. */
+extern bool pgt_run_become_owner(PgtDelta *delta, PgtSecurity *saved);
+
+/* explain.c: a statement as if each of these relations had one changed row */
+extern Inputs *pgt_explain_inputs(PgtDelta *delta, const PgtStage *stage, Purpose purpose,
+								  List *relids);
+/* The purposes of a stage's statements, in the order in which they run. */
+extern List *pgt_explain_purposes(const PgtStage *stage);
 
 #endif /* DELTA_INTERNAL_H */

@@ -35,7 +35,6 @@
 
 #include "delta_internal.h"
 
-#define PLAN_BUDGET 256		  /* kept plans per backend */
 #define SMALL_DELTA 2000	  /* images; above, hash joins are allowed */
 #define LARGE_ESTIMATE 100000 /* images the planner believes in for the large class */
 #define SMALL_ESTIMATE 50
@@ -59,10 +58,12 @@ typedef struct PlanEntry
 	char *sql;
 	uint64 generation; /* of the definition the text was made from */
 	uint64 last_used;
+	Size size;
 } PlanEntry;
 
 static HTAB *deltas = NULL;
 static HTAB *plans = NULL;
+static Size plans_size = 0; /* memory of all of them */
 static uint64 generations = 0;
 static uint64 uses = 0;
 
@@ -101,7 +102,7 @@ init_caches(void)
 	if (deltas != NULL)
 		return;
 	deltas = hash_create("pg_trickle deltas", 64, &delta_ctl, HASH_ELEM | HASH_BLOBS);
-	plans = hash_create("pg_trickle plans", PLAN_BUDGET, &plan_ctl, HASH_ELEM | HASH_BLOBS);
+	plans = hash_create("pg_trickle plans", 256, &plan_ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, invalidate_rights, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, invalidate_rights, (Datum) 0);
@@ -218,6 +219,7 @@ pgt_delta_definition(PgtDelta *delta)
 static void
 drop_plan(PlanEntry *entry)
 {
+	plans_size -= entry->size;
 	pgt_spi_free_plan(entry->plan);
 	pfree(entry->sql);
 	hash_search(plans, &entry->key, HASH_REMOVE, NULL);
@@ -241,21 +243,22 @@ pgt_delta_forget(int64 pgt_id)
 	hash_search(deltas, &pgt_id, HASH_REMOVE, NULL);
 }
 
-/* Makes room for one more plan: the one unused for longest goes. */
+/* Keeps to the budget: those unused for longest go. The newest one stays in any case. */
 static void
-evict_plan(void)
+evict_plans(void)
 {
-	HASH_SEQ_STATUS status;
-	PlanEntry *entry;
-	PlanEntry *oldest = NULL;
+	while (plans_size > (Size) pgt_guc_plan_cache_size * 1024 && hash_get_num_entries(plans) > 1)
+	{
+		HASH_SEQ_STATUS status;
+		PlanEntry *entry;
+		PlanEntry *oldest = NULL;
 
-	if (hash_get_num_entries(plans) < PLAN_BUDGET)
-		return;
-	hash_seq_init(&status, plans);
-	while ((entry = hash_seq_search(&status)) != NULL)
-		if (oldest == NULL || entry->last_used < oldest->last_used)
-			oldest = entry;
-	drop_plan(oldest);
+		hash_seq_init(&status, plans);
+		while ((entry = hash_seq_search(&status)) != NULL)
+			if (oldest == NULL || entry->last_used < oldest->last_used)
+				oldest = entry;
+		drop_plan(oldest);
+	}
 }
 
 /* ---- Planning ---- */
@@ -308,6 +311,20 @@ reads_whole_table(Plan *plan, List *rtable)
 }
 
 PgtPlan *
+pgt_plan_small(const char *sql, Inputs *inputs, bool ordered)
+{
+	int level = set_planner(false, ordered);
+	PgtPlan *plan;
+
+	for (int i = 0; i < inputs->ninputs; i++)
+		inputs->inputs[i].estimate = 1;
+	plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
+	(void) pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
+	AtEOXact_GUC(false, level);
+	return plan;
+}
+
+PgtPlan *
 pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 {
 	bool large = inputs->nrows > SMALL_DELTA;
@@ -330,6 +347,15 @@ pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 		AtEOXact_GUC(false, level);
 	}
 	return plan;
+}
+
+const char *
+pgt_plan_purpose_name(Purpose purpose)
+{
+	static const char *const names[] = {"keys", "rows of keys", "signed rows", "inputs",
+										"inputs of keys"};
+
+	return names[purpose];
 }
 
 char *
@@ -359,6 +385,7 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	PlanEntry *entry;
 	bool found;
 	bool large = inputs->nrows > SMALL_DELTA;
+	PgtPlan *plan;
 	char *sql;
 	int member = -1;
 
@@ -372,7 +399,11 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	while ((member = bms_next_member(nulls, member)) >= 0)
 		key.nulls |= 1U << (member & 31);
 	entry = hash_search(plans, &key, HASH_FIND, NULL);
-	/* Its text would be read again, though names in it may have changed, and planned as may be. */
+	/*
+	 * A plan that was invalidated (by DDL, ANALYZE, another function) is made
+	 * here: the server's plan cache would read its text again, though names in
+	 * it may have changed, and plan it under whatever settings.
+	 */
 	if (entry != NULL && !pgt_spi_plan_is_valid(entry->plan))
 	{
 		drop_plan(entry);
@@ -381,6 +412,7 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	if (entry != NULL && entry->generation == delta->generation)
 	{
 		entry->last_used = ++uses;
+		evict_plans();
 		return entry->plan;
 	}
 	sql = pgt_plan_emit(stage, purpose, &inputs->emit, nulls);
@@ -394,16 +426,15 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 		}
 		drop_plan(entry);
 	}
-	evict_plan();
-	{
-		PgtPlan *plan = pgt_plan_statement(
-			sql, inputs, purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
-
-		entry = hash_search(plans, &key, HASH_ENTER, &found);
-		entry->plan = plan;
-		entry->sql = MemoryContextStrdup(CacheMemoryContext, sql);
-		entry->generation = delta->generation;
-		entry->last_used = ++uses;
-	}
-	return entry->plan;
+	plan = pgt_plan_statement(sql, inputs,
+							  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
+	entry = hash_search(plans, &key, HASH_ENTER, &found);
+	entry->plan = plan;
+	entry->sql = MemoryContextStrdup(CacheMemoryContext, sql);
+	entry->generation = delta->generation;
+	entry->last_used = ++uses;
+	entry->size = pgt_spi_plan_size(plan) + strlen(sql) + sizeof(PlanEntry);
+	plans_size += entry->size;
+	evict_plans();
+	return plan;
 }

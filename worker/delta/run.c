@@ -1,5 +1,5 @@
 /*
- * run.c: running the statements of a stage, and explaining them.
+ * run.c: running the statements of a stage.
  *
  * A statement reads tables under the refresh's snapshot, and in memory the
  * change sets of its inputs and a key set. It runs as the owner, restricted;
@@ -21,13 +21,10 @@
 
 #include "delta_internal.h"
 
-static const char *const purpose_names[] = {"keys", "rows of keys", "signed rows", "inputs",
-											"inputs of keys"};
-
 /* ---- Inputs of a statement ---- */
 
-static int
-input_number(PgtDelta *delta, Oid relid)
+int
+pgt_run_input_number(PgtDelta *delta, Oid relid)
 {
 	for (int i = 1; i <= delta->ninputs; i++)
 		if (delta->inputs[i] == relid)
@@ -35,8 +32,8 @@ input_number(PgtDelta *delta, Oid relid)
 	return 0;
 }
 
-static ChangeShape *
-make_shape(Oid relid, int number, int ncolumns, const AttrNumber *attnums)
+ChangeShape *
+pgt_run_make_shape(Oid relid, int number, int ncolumns, const AttrNumber *attnums)
 {
 	ChangeShape *shape = palloc0(sizeof(ChangeShape));
 
@@ -79,8 +76,9 @@ add_types(uint64 *shape, TupleDesc desc)
 	}
 }
 
-static void
-collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *input, Inputs *result)
+void
+pgt_run_collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *input,
+						Inputs *result)
 {
 	ListCell *lc;
 
@@ -88,7 +86,7 @@ collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *inp
 	foreach (lc, input->changes)
 	{
 		PgtChangeSet *changes = lfirst(lc);
-		int number = input_number(delta, changes->relid);
+		int number = pgt_run_input_number(delta, changes->relid);
 		ChangeShape *shape;
 		PgtInput *in;
 
@@ -96,7 +94,7 @@ collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *inp
 			continue;
 		if (number >= 64)
 			elog(ERROR, "a stream table over more than 63 tables is not supported");
-		shape = make_shape(changes->relid, number, changes->ncolumns, changes->attnums);
+		shape = pgt_run_make_shape(changes->relid, number, changes->ncolumns, changes->attnums);
 		in = &result->inputs[result->ninputs++];
 		in->name = psprintf("pgt_delta_%d", number);
 		in->desc = input_desc(changes, shape);
@@ -111,8 +109,8 @@ collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaInput *inp
 	}
 }
 
-static void
-add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Inputs *result)
+void
+pgt_run_add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Inputs *result)
 {
 	PgtInput *in;
 
@@ -129,8 +127,8 @@ add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *rows, Input
 /* ---- Running ---- */
 
 /* Rights of the owner, unless the caller already runs with them. */
-static bool
-become_owner(PgtDelta *delta, PgtSecurity *saved)
+bool
+pgt_run_become_owner(PgtDelta *delta, PgtSecurity *saved)
 {
 	Oid user;
 	int context;
@@ -170,9 +168,9 @@ run_statement(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 	PgtDeltaRows *result = make_rows();
 	Inputs inputs = {0};
 	PgtSecurity saved;
-	bool changed = become_owner(delta, &saved);
+	bool changed = pgt_run_become_owner(delta, &saved);
 
-	collect_changes(delta, stage, input, &inputs);
+	pgt_run_collect_changes(delta, stage, input, &inputs);
 	run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot, result);
 	if (changed)
 		pgt_security_restore(&saved);
@@ -240,7 +238,7 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 
 	if (pgt_emit_nkeys(stage) == 0 && purpose == PURPOSE_ROWS_OF_KEYS && !is_top(stage))
 		return pgt_delta_all(delta, stage_index, input);
-	changed = become_owner(delta, &saved);
+	changed = pgt_run_become_owner(delta, &saved);
 	if (pgt_emit_nkeys(stage) == 0)
 	{
 		Inputs inputs = {0};
@@ -255,7 +253,7 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 			KeyPart *part = lfirst(lc);
 			Inputs inputs = {0};
 
-			add_keys(stage, keys, part->rows, &inputs);
+			pgt_run_add_keys(stage, keys, part->rows, &inputs);
 			inputs.nrows = part->nrows;
 			run_plan(pgt_plan_get(delta, stage, purpose, &inputs, part->nulls), &inputs,
 					 input->snapshot, result);
@@ -314,7 +312,7 @@ run_once(PgtDelta *delta, const PgtStage *stage, char *(*emit)(const PgtStage *s
 	PgtDeltaRows *result = make_rows();
 	Inputs inputs = {0};
 	PgtSecurity saved;
-	bool changed = become_owner(delta, &saved);
+	bool changed = pgt_run_become_owner(delta, &saved);
 	int level = NewGUCNestLevel();
 	PgtPlan *plan;
 
@@ -339,150 +337,4 @@ PgtDeltaRows *
 pgt_delta_states(PgtDelta *delta, int stage, PgtDeltaInput *input)
 {
 	return run_once(delta, list_nth(delta->definition->stages, stage), pgt_emit_states, input);
-}
-
-/* ---- Explaining ---- */
-
-static ChangeShape *
-shape_of_input(PgtDelta *delta, Oid relid)
-{
-	AttrNumber *attnums = palloc(sizeof(AttrNumber) * MaxHeapAttributeNumber);
-	int ncolumns = 0;
-	ListCell *lc;
-
-	foreach (lc, delta->definition->sources)
-	{
-		PgtSourceUse *source = lfirst(lc);
-		int column = -1;
-
-		if (source->relid == relid)
-			while ((column = bms_next_member(source->columns, column)) >= 0)
-				attnums[ncolumns++] = column;
-	}
-	foreach (lc, delta->definition->stages)
-	{
-		PgtStage *stage = lfirst(lc);
-
-		if (stage->relid == relid)
-			for (int i = 1; i <= list_length(pgt_tree_outputs(stage->query)); i++)
-				attnums[ncolumns++] = i;
-	}
-	return make_shape(relid, input_number(delta, relid), ncolumns, attnums);
-}
-
-/* Change sets of a statement of which every input changed, empty where none is given. */
-static void
-complete_changes(PgtDelta *delta, const PgtStage *stage, PgtDeltaInput *input)
-{
-	ListCell *lc;
-
-	foreach (lc, stage->inputs)
-	{
-		ChangeShape *shape = shape_of_input(delta, lfirst_oid(lc));
-		PgtChangeSet *changes;
-		Relation relation;
-		bool found = false;
-		ListCell *ln;
-
-		foreach (ln, input->changes)
-			found = found || ((PgtChangeSet *) lfirst(ln))->relid == lfirst_oid(lc);
-		if (found)
-			continue;
-		relation = relation_open(lfirst_oid(lc), AccessShareLock);
-		changes = palloc0(sizeof(PgtChangeSet));
-		changes->relid = lfirst_oid(lc);
-		changes->ncolumns = shape->ncolumns;
-		changes->attnums = shape->attnums;
-		changes->desc = CreateTemplateTupleDesc(shape->ncolumns + 1);
-		TupleDescInitEntry(changes->desc, 1, PGT_WEIGHT_COLUMN, INT4OID, -1, 0);
-		for (int i = 0; i < shape->ncolumns; i++)
-			TupleDescCopyEntry(changes->desc, i + 2, RelationGetDescr(relation), shape->attnums[i]);
-		changes->rows = tuplestore_begin_heap(true, false, work_mem);
-		changes->nrows = 1; /* so that it counts as changed */
-		input->changes = lappend(input->changes, changes);
-		relation_close(relation, AccessShareLock);
-	}
-}
-
-static PgtDeltaText *
-explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDeltaInput *input,
-				  bool analyze)
-{
-	PgtDeltaText *text = palloc0(sizeof(PgtDeltaText));
-	Inputs inputs = {0};
-	PgtPlan *plan;
-
-	complete_changes(delta, stage, input);
-	if (purpose == PURPOSE_ROWS_OF_KEYS)
-	{
-		PgtDeltaRows keys = {NULL, NULL, 1};
-
-		if (pgt_emit_nkeys(stage) > 0)
-			add_keys(stage, &keys, tuplestore_begin_heap(true, false, work_mem), &inputs);
-	}
-	else
-		collect_changes(delta, stage, input, &inputs);
-	text->stage = stage->number;
-	text->purpose = purpose_names[purpose];
-	text->sql = pgt_plan_emit(stage, purpose, &inputs.emit, NULL);
-	plan = pgt_plan_statement(text->sql, &inputs,
-							  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
-	text->plan = pgt_spi_explain(plan, inputs.inputs, inputs.ninputs, input->snapshot, analyze);
-	pgt_spi_free_plan(plan);
-	return text;
-}
-
-static PgtDeltaText *
-explain_full(const PgtStage *stage, Snapshot snapshot, bool analyze)
-{
-	PgtDeltaText *text = palloc0(sizeof(PgtDeltaText));
-	PgtPlan *plan;
-
-	text->stage = stage->number;
-	text->purpose = "full";
-	text->sql = pgt_emit_all(stage);
-	plan = pgt_spi_prepare(text->sql, NULL, 0, 0);
-	text->plan = pgt_spi_explain(plan, NULL, 0, snapshot, analyze);
-	pgt_spi_free_plan(plan);
-	return text;
-}
-
-List *
-pgt_delta_explain(PgtDelta *delta, PgtDeltaInput *input, bool analyze)
-{
-	List *texts = NIL;
-	PgtSecurity saved;
-	bool changed = become_owner(delta, &saved);
-	ListCell *lc;
-
-	foreach (lc, delta->definition->stages)
-	{
-		const PgtStage *stage = lfirst(lc);
-
-		switch (stage->technique)
-		{
-			case PGT_TECHNIQUE_LINEAR:
-				texts = lappend(texts,
-								explain_statement(delta, stage, PURPOSE_SIGNED, input, analyze));
-				break;
-			case PGT_TECHNIQUE_AGGREGATE:
-				texts = lappend(texts,
-								explain_statement(delta, stage, PURPOSE_INPUTS, input, analyze));
-				break;
-			case PGT_TECHNIQUE_AKR:
-			case PGT_TECHNIQUE_PARTITION:
-				if (pgt_emit_nkeys(stage) > 0)
-					texts = lappend(texts,
-									explain_statement(delta, stage, PURPOSE_KEYS, input, analyze));
-				texts = lappend(
-					texts, explain_statement(delta, stage, PURPOSE_ROWS_OF_KEYS, input, analyze));
-				break;
-			case PGT_TECHNIQUE_FULL:
-				texts = lappend(texts, explain_full(stage, input->snapshot, analyze));
-				break;
-		}
-	}
-	if (changed)
-		pgt_security_restore(&saved);
-	return texts;
 }
