@@ -55,5 +55,7 @@ extern Oid pgt_stream_table_owner(const PgtStreamTable *st);
 extern bool pgt_stream_table_any_unguarded(const List *stream_tables);
 /* The statement trigger that refuses direct changes. */
 #define PGT_GUARD_TRIGGER "pgt_guard"
+/* For rows, enabled for replica roles only; pg_dump writes it before the other. */
+#define PGT_APPLY_GUARD_TRIGGER "pgt_apply_guard"
 
 #endif /* PGT_STREAM_TABLE_H */

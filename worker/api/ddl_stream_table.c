@@ -93,11 +93,21 @@ check_command(const PgtStreamTable *st, const AlterTableCmd *command)
 				   "Its rows would be lost in a crash without its definition knowing.");
 			break;
 		case AT_DisableTrigAll:
+		case AT_DisableTrigUser:
 			refuse(st, "disable all its triggers", "Disable your own triggers by name.");
 			break;
+		case AT_EnableTrigAll:
+		case AT_EnableTrigUser:
+			/* Its guards are enabled for more than that. */
+			refuse(st, "enable all its triggers", "Enable your own triggers by name.");
+			break;
+		case AT_EnableReplicaTrig:
+			/* As a dump has it. */
+			if (strcmp(command->name, PGT_APPLY_GUARD_TRIGGER) == 0)
+				break;
+			/* FALLTHROUGH */
 		case AT_DisableTrig:
 		case AT_EnableTrig:
-		case AT_EnableReplicaTrig:
 			if (is_guard(st->relid, command->name))
 				refuse(st, "remove its guard", "Change the tables it reads, then refresh it.");
 			break;

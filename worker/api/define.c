@@ -62,7 +62,7 @@ make_create_statement(const char *schema, const char *name, List *columns)
 	return stmt;
 }
 
-/* The guard that refuses direct changes; see guard.c. */
+/* The guards that refuse direct changes; see guard.c. */
 static void
 create_guard(Oid relid)
 {
@@ -73,6 +73,11 @@ create_guard(Oid relid)
 						 " ON %s EXECUTE FUNCTION pgtrickle.guard_stream_table()",
 						 name));
 	pgt_ddl_run(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER " PGT_GUARD_TRIGGER, name));
+	pgt_ddl_run(psprintf("CREATE TRIGGER " PGT_APPLY_GUARD_TRIGGER
+						 " BEFORE INSERT OR UPDATE OR DELETE ON %s"
+						 " FOR EACH ROW EXECUTE FUNCTION pgtrickle.guard_stream_table()",
+						 name));
+	pgt_ddl_run(psprintf("ALTER TABLE %s ENABLE REPLICA TRIGGER " PGT_APPLY_GUARD_TRIGGER, name));
 }
 
 Oid

@@ -7,6 +7,11 @@
  * always, refuses everything that comes through the executor as a statement.
  * Refreshes write rows without a statement, so it costs them nothing, and no
  * setting opens it.
+ *
+ * The apply worker of logical replication writes rows without a statement, too.
+ * A second trigger of the same function refuses those: for each row, enabled for
+ * replica roles. Refreshes take it out of what they execute (refresh/apply.c), so
+ * that it costs them nothing and does not stop one in a session of such a role.
  */
 #include "postgres.h"
 

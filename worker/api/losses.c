@@ -84,7 +84,7 @@ static const char list_of_losses[] =
 	" IN ('identity of the rows of this stream table',"
 	" 'partitions of the rows of this stream table') IS NOT TRUE"
 	" UNION ALL SELECT 'trigger ' || t.tgname FROM pg_catalog.pg_trigger t"
-	" WHERE t.tgrelid = %1$u AND NOT t.tgisinternal AND t.tgname <> 'pgt_guard'"
+	" WHERE t.tgrelid = %1$u AND NOT t.tgisinternal AND t.tgname NOT IN ('pgt_guard', 'pgt_apply_guard')"
 	" UNION ALL SELECT 'policy ' || p.polname FROM pg_catalog.pg_policy p WHERE p.polrelid = %1$u"
 	" UNION ALL SELECT 'constraint ' || c.conname FROM pg_catalog.pg_constraint c"
 	" WHERE c.conrelid = %1$u AND c.contype IN ('c', 'f', 'x')"

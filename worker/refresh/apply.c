@@ -3,7 +3,8 @@
  *
  * Everything goes through the executor, as logical replication's apply does:
  * row triggers, constraints and indexes as always, statement triggers not (so
- * the guard against users' writes costs nothing and does not stop us). What
+ * the guard against users' writes costs nothing and does not stop us; the one for
+ * rows is left out). What
  * was really changed is remembered for later stages and written down for
  * downstream stream tables.
  *
@@ -18,6 +19,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "funcapi.h"
@@ -37,11 +39,44 @@
 #define WAITING_SPLIT 1 /* the row to update is deleted already */
 #define WAITING_COLUMNS 2
 
+/*
+ * The guard of rows is for others. The executor's copy of the triggers is ours
+ * to change; without row triggers it does not even lock rows before it writes.
+ */
+static void
+leave_out_guard(ResultRelInfo *result)
+{
+	TriggerDesc *desc = result->ri_TrigDesc;
+	int kept = 0;
+
+	if (desc == NULL)
+		return;
+	desc->trig_insert_before_row = false;
+	desc->trig_update_before_row = false;
+	desc->trig_delete_before_row = false;
+	for (int i = 0; i < desc->numtriggers; i++)
+	{
+		Trigger *trigger = &desc->triggers[i];
+
+		if (strcmp(trigger->tgname, PGT_APPLY_GUARD_TRIGGER) == 0)
+			continue;
+		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype))
+		{
+			desc->trig_insert_before_row |= TRIGGER_FOR_INSERT(trigger->tgtype) != 0;
+			desc->trig_update_before_row |= TRIGGER_FOR_UPDATE(trigger->tgtype) != 0;
+			desc->trig_delete_before_row |= TRIGGER_FOR_DELETE(trigger->tgtype) != 0;
+		}
+		desc->triggers[kept++] = *trigger;
+	}
+	desc->numtriggers = kept;
+}
+
 static void
 open_result(Apply *apply)
 {
 	apply->estate = CreateExecutorState();
 	apply->result = pgt_compat_init_result_relation(apply->estate, apply->relation);
+	leave_out_guard(apply->result);
 	ExecOpenIndices(apply->result, false);
 	EvalPlanQualInit(&apply->epq, apply->estate, NULL, NIL, -1);
 	AfterTriggerBeginQuery();
