@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "nodes/parsenodes.h"
@@ -249,6 +250,17 @@ pgt_compat_owns_database(Oid database, Oid userid)
 	return object_ownercheck(DatabaseRelationId, database, userid);
 #else
 	return pg_database_ownercheck(database, userid);
+#endif
+}
+
+/* Of the extension? */
+static inline bool
+pgt_compat_owns_extension(Oid extension, Oid userid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(ExtensionRelationId, extension, userid);
+#else
+	return pg_extension_ownercheck(extension, userid);
 #endif
 }
 

@@ -36,7 +36,6 @@ my $load_errors;
 # Writers that go through views, which follow a table whatever it is called.
 sub start_load
 {
-	my ($seconds) = @_;
 	my $script = $node->basedir . '/load.sql';
 	open(my $file, '>', $script) or die $!;
 	print $file "\\set id random(1, 200)\n\\set k random(0, 4)\n"
@@ -45,8 +44,16 @@ sub start_load
 	  . "UPDATE dim_view SET name = 'd' || :id WHERE k = :k;\n";
 	close $file;
 	$load_errors = '';
-	$load = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-T', $seconds, '-f', $script, $node->connstr('postgres') ],
+	$load = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-T', 600, '-f', $script, $node->connstr('postgres') ],
 		'>', \my $out, '2>', \$load_errors);
+	return;
+}
+
+sub stop_load
+{
+	$load->kill_kill;
+	# Its last statements may still be under way.
+	wait_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
 	return;
 }
 
@@ -115,7 +122,7 @@ sql(q{
 	SELECT pgtrickle.create_stream_table('joined', 'SELECT b.id, b.v, d.name FROM base b JOIN dim d USING (k)');
 	SELECT pgtrickle.create_stream_table('grouped', 'SELECT k, count(*) AS n, sum(v) AS s FROM base GROUP BY k', '1s');
 	SELECT pgtrickle.create_stream_table('above', 'SELECT name, count(*) AS n, sum(v) AS s FROM joined GROUP BY name')});
-start_load(14);
+start_load();
 for my $ddl (
 	'ALTER TABLE base ADD COLUMN more int DEFAULT 7',
 	'ALTER TABLE base RENAME COLUMN v TO value',
@@ -145,7 +152,7 @@ for my $ddl (
 	my $id = sql(q{SELECT max(refresh_id) FROM pgtrickle.pgt_refresh_history WHERE status = 'COMPLETED'});
 	wait_until($node, "SELECT max(refresh_id) > $id FROM pgtrickle.pgt_refresh_history WHERE status = 'COMPLETED'");
 }
-$load->finish;
+stop_load();
 unlike($load_errors, qr/ERROR|FATAL|aborted/, 'no writer has noticed') or diag($load_errors);
 for my $table ('connected', '"Grouped !"', 'above')
 {
@@ -169,7 +176,7 @@ sub off_is_noticed
 	return 0;
 }
 
-start_load(6);
+start_load();
 for my $turn (1 .. 3)
 {
 	set('pg_trickle.enabled', 'off');
@@ -178,7 +185,7 @@ for my $turn (1 .. 3)
 	wait_until($node, 'SELECT (SELECT max(id) FROM of_free) = (SELECT max(id) FROM free)');
 }
 set('pg_trickle.enabled', $_ % 2 ? 'off' : 'on') for 1 .. 10;
-$load->finish;
+stop_load();
 for my $table ('connected', '"Grouped !"', 'above', 'of_free')
 {
 	wait_for_fresh($node, $table);

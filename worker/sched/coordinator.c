@@ -48,6 +48,7 @@ static char *database_name = NULL; /* nobody renames it while it has a coordinat
 static SchedTables *tables = NULL;
 static List *changed_sources = NIL; /* whose buffers may have something to empty */
 static MemoryContext source_context = NULL;
+static bool is_looping = false;
 static int errors_in_row = 0;		 /* outside of refreshes */
 static MemoryContext outside = NULL; /* of the transaction that runs */
 
@@ -60,6 +61,9 @@ leave_slot(int code, Datum arg)
 
 	if (slot != NULL && slot->pid == MyProcPid)
 	{
+		/* What ends the loop is termination, which is no failure to start. */
+		if (is_looping)
+			slot->failures = 0;
 		slot->pid = 0;
 		slot->ended_at = pgt_clock_now();
 	}
@@ -432,5 +436,6 @@ pgt_sched_coordinator_main(Datum arg)
 	if (!pgt_wake_register_coordinator())
 		elog(LOG, "pg_trickle: nobody will wake the coordinator; it looks every %d ms",
 			 pgt_guc_scheduler_interval);
+	is_looping = true;
 	run_loop(context);
 }

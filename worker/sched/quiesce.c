@@ -6,12 +6,17 @@
  * wait five seconds for other sessions and then fail. So the session that runs
  * one marks the slot with its virtual transaction, and waits until the
  * coordinator has left. The launcher starts none while that transaction lasts.
+ *
+ * DROP EXTENSION and ALTER EXTENSION would wait for the end of a running refresh,
+ * so they do the same with the coordinator of their own database.
  */
 #include "postgres.h"
 
 #include <signal.h>
 
 #include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
@@ -20,7 +25,6 @@
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/wait_event.h"
-#include "commands/defrem.h"
 
 #include "pgt_clock.h"
 #include "pgt_compat.h"
@@ -31,6 +35,7 @@
 #define LONGEST_WAIT_MS 10000
 #define STEP_MS 10
 #define CANCEL_MS 300
+#define EXTENSION "pg_trickle"
 
 static ProcessUtility_hook_type previous_hook = NULL;
 
@@ -62,6 +67,46 @@ needed_database(Node *statement)
 		default:
 			return NULL;
 	}
+}
+
+/* Does the command need this database's coordinator away? */
+static bool
+is_about_extension(Node *statement)
+{
+	ListCell *lc;
+
+	if (IsA(statement, AlterExtensionStmt))
+		return strcmp(((AlterExtensionStmt *) statement)->extname, EXTENSION) == 0;
+	if (!IsA(statement, DropStmt) || ((DropStmt *) statement)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach (lc, ((DropStmt *) statement)->objects)
+		if (strcmp(strVal(lfirst(lc)), EXTENSION) == 0)
+			return true;
+	return false;
+}
+
+/* Whoever lacks the right will be told by the command itself. */
+static Oid
+find_database_to_quiesce(Node *statement)
+{
+	const char *name = needed_database(statement);
+	Oid database = InvalidOid;
+
+	if (name != NULL)
+	{
+		database = get_database_oid(name, true);
+		if (database == MyDatabaseId || !OidIsValid(database) ||
+			!pgt_compat_owns_database(database, GetUserId()))
+			return InvalidOid;
+	}
+	else if (is_about_extension(statement))
+	{
+		Oid extension = get_extension_oid(EXTENSION, true);
+
+		if (OidIsValid(extension) && pgt_compat_owns_extension(extension, GetUserId()))
+			database = MyDatabaseId;
+	}
+	return database;
 }
 
 /* The latch makes it look at its slot; a refresh that takes long is cancelled. */
@@ -120,12 +165,9 @@ run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtility
 			ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
 			QueryCompletion *completion)
 {
-	const char *name = needed_database(stmt->utilityStmt);
-	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	Oid database = pgt_shmem_available() ? find_database_to_quiesce(stmt->utilityStmt) : InvalidOid;
 
-	/* Whoever lacks the right will be told by the command itself. */
-	if (OidIsValid(database) && database != MyDatabaseId && pgt_shmem_available() &&
-		pgt_compat_owns_database(database, GetUserId()))
+	if (OidIsValid(database))
 		send_away(database);
 	if (previous_hook != NULL)
 		previous_hook(stmt, query, read_only, context, params, environment, dest, completion);
