@@ -69,6 +69,9 @@ oracle-ubsan: oracle
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
+bench-tpch: deps
+	$(SANDBOX) -- perl t/bench/tpch/tpch.pl $(TPCH)
+
 demo: deps
 	$(SANDBOX) -- examples/demo/demo.sh
 
@@ -96,6 +99,7 @@ help:
 	@echo '  make oracle SECONDS=600   random queries and transactions against the truth; SEED=n: one case'
 	@echo '  make oracle-ubsan         the same, built with -fsanitize=undefined'
 	@echo '  make bench                the figures that the documentation states'
+	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
