@@ -4,31 +4,46 @@
  * A stage that is recomputed by keys or partitions reads the stage below by
  * these columns, and the first rows of a stage are read in the order of the
  * query: the stage below gets an index for it. Base tables are the user's; what
- * they lack is a hint (see explain_delta).
+ * they lack is a hint (advise.c).
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/relation.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/typcache.h"
 
+#include "pgt_extension.h"
+#include "pgt_guc.h"
+#include "pgt_sqltext.h"
+
 #include "delta_internal.h"
+
 
 typedef struct StageColumn
 {
 	int stage; /* 0: none */
 	AttrNumber attno;
+	int leaf; /* of a base table, */
+	Oid relid;
 } StageColumn;
 
-/* The column of a stage that an expression of a query is, through plain subqueries. */
+/* The column of a stage or table that an expression of a query is, through plain subqueries. */
 static StageColumn
 resolve(Query *query, Node *expr)
 {
-	StageColumn none = {0, 0};
+	StageColumn none = {0};
 	Var *var = (Var *) expr;
 	RangeTblEntry *rte;
 
@@ -37,7 +52,12 @@ resolve(Query *query, Node *expr)
 		return none;
 	rte = rt_fetch(var->varno, query->rtable);
 	if (rte->rtekind == RTE_RELATION)
-		return (StageColumn){pgt_stage_of_entry(rte), var->varattno};
+	{
+		int stage = pgt_stage_of_entry(rte);
+
+		return (StageColumn){stage, var->varattno, pgt_tree_leaf(rte),
+							 stage > 0 ? InvalidOid : rte->relid};
+	}
 	if (rte->rtekind == RTE_SUBQUERY && rte->subquery->setOperations == NULL)
 		return resolve(
 			rte->subquery,
@@ -185,4 +205,101 @@ pgt_access_request(PgtDefinition *definition, PgtStage *stage)
 		request_lookup(definition, stage, stage->nscope, stage->scope);
 	else if (stage->technique == PGT_TECHNIQUE_AKR && stage->identity == PGT_IDENTITY_KEY)
 		request_lookup(definition, stage, stage->nkeys, stage->keys);
+}
+
+/* ---- What base tables lack ---- */
+
+/* Does a btree index begin with these columns, in this or the opposite order? */
+static bool
+has_ordered_index(Relation relation, int ncolumns, const AttrNumber *columns)
+{
+	bool found = false;
+	ListCell *lc;
+
+	foreach (lc, RelationGetIndexList(relation))
+	{
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool fits = form->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+					RelationGetIndexPredicate(index) == NIL && form->indnkeyatts >= ncolumns;
+
+		for (int i = 0; fits && i < ncolumns; i++)
+			fits = form->indkey.values[i] == columns[i];
+		found = found || fits;
+		index_close(index, AccessShareLock);
+	}
+	return found;
+}
+
+static char *
+order_command(Oid relid, int ncolumns, const AttrNumber *columns, List *clauses)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE INDEX ON %s (", pgt_sqltext_relation(relid));
+	for (int i = 0; i < ncolumns; i++)
+	{
+		SortGroupClause *clause = list_nth_node(SortGroupClause, clauses, i);
+		Oid family;
+		Oid type;
+		int16 strategy = BTLessStrategyNumber;
+		bool desc;
+
+		(void) get_ordering_op_properties(clause->sortop, &family, &type, &strategy);
+		desc = strategy == BTGreaterStrategyNumber;
+		appendStringInfo(&sql, "%s%s%s", i > 0 ? ", " : "", pgt_sqltext_column(relid, columns[i]),
+						 desc ? " DESC" : "");
+		if (clause->nulls_first != desc)
+			appendStringInfo(&sql, " NULLS %s", clause->nulls_first ? "FIRST" : "LAST");
+	}
+	appendStringInfoChar(&sql, ')');
+	return sql.data;
+}
+
+/*
+ * The index that a big table lacks for the first rows to be read in order, or
+ * NULL: for a stage with LIMIT whose sort keys are columns of one table. Stages'
+ * own tables have theirs.
+ */
+PgtMissingIndex *
+pgt_access_missing_order(const PgtStage *stage)
+{
+	Query *query = stage->query;
+	AttrNumber columns[INDEX_MAX_KEYS];
+	StageColumn column = {0};
+	PgtMissingIndex *missing = NULL;
+	Relation relation;
+	int n = 0;
+	ListCell *lc;
+
+	if (!pgt_layer_has_limit(query) || query->sortClause == NIL ||
+		list_length(query->sortClause) > INDEX_MAX_KEYS)
+		return NULL;
+	foreach (lc, query->sortClause)
+	{
+		int leaf = column.leaf;
+
+		column = resolve(query, get_sortgroupclause_expr(lfirst(lc), query->targetList));
+		if (!OidIsValid(column.relid) || (n > 0 && column.leaf != leaf))
+			return NULL;
+		columns[n++] = column.attno;
+	}
+	relation = relation_open(column.relid, AccessShareLock);
+	if (relation->rd_rel->relkind == RELKIND_RELATION &&
+		RelationGetNamespace(relation) != pgt_extension_schema(PGT_STATE_SCHEMA) &&
+		RelationGetNumberOfBlocks(relation) >= pgt_guc_index_hint_pages &&
+		!has_ordered_index(relation, n, columns))
+	{
+		missing = palloc0(sizeof(PgtMissingIndex));
+		missing->stage = stage->number;
+		missing->purpose = "rows of keys";
+		missing->relid = column.relid;
+		missing->pages = RelationGetNumberOfBlocks(relation);
+		for (int i = 0; i < n; i++)
+			missing->columns = lappend_int(missing->columns, columns[i]);
+		missing->sql = order_command(column.relid, n, columns, query->sortClause);
+	}
+	relation_close(relation, AccessShareLock);
+	return missing;
 }

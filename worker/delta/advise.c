@@ -276,8 +276,13 @@ look_at_statement(Advice *advice, Inputs *inputs)
 static void
 look_at_stage(Advice *advice)
 {
+	PgtMissingIndex *order = pgt_access_missing_order(advice->stage);
 	ListCell *lp;
 	ListCell *lc;
+
+	/* The plan for the first rows looks for no values, so it tells nothing. */
+	if (order != NULL)
+		advice->found = lappend(advice->found, order);
 
 	foreach (lp, pgt_explain_purposes(advice->stage))
 	{

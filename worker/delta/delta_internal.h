@@ -111,6 +111,7 @@ extern const char *pgt_scope_describe(PgtStage *stage);
 
 /* access.c: indexes by which stages are read */
 extern void pgt_access_request(PgtDefinition *definition, PgtStage *stage);
+extern PgtMissingIndex *pgt_access_missing_order(const PgtStage *stage);
 
 /* group.c: aggregate stages */
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */

@@ -211,7 +211,8 @@ pgt_layer_window_scope(Query *query)
 		Oid equality;
 		ListCell *lw;
 
-		if (tle->resjunk || !list_member(common, tle->expr))
+		if (tle->resjunk || !list_member(common, tle->expr) ||
+			!pgt_flatten_is_plain(query, (Node *) tle->expr))
 			continue;
 		(void) pgt_key_column_equality(exprType((Node *) tle->expr), &equality);
 		foreach (lw, query->windowClause)
@@ -590,7 +591,7 @@ pgt_layer_is_stored_below(const Query *query)
 	RangeTblEntry *rte = only_entry(query);
 
 	if (pgt_stage_is_group(query) || query->distinctClause != NIL || query->hasWindowFuncs ||
-		query->hasTargetSRFs || rte == NULL)
+		query->hasTargetSRFs || query->hasSubLinks || rte == NULL)
 		return false;
 	if (rte->rtekind == RTE_RELATION)
 		return true;

@@ -71,10 +71,14 @@ plain_columns(Query *query)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
-		/* Of groups only the keys tell which rows belong to them. */
+		/* Of groups and the first rows of each only the keys tell which rows belong to them. */
 		if (pgt_stage_is_group(query) &&
 			(tle->ressortgroupref == 0 ||
 			 get_sortgroupref_clause_noerr(tle->ressortgroupref, query->groupClause) == NULL))
+			continue;
+		if (query->hasDistinctOn &&
+			(tle->ressortgroupref == 0 ||
+			 get_sortgroupref_clause_noerr(tle->ressortgroupref, query->distinctClause) == NULL))
 			continue;
 		if (pgt_flatten_is_plain(query, (Node *) tle->expr))
 			columns = lappend_int(columns, foreach_current_index(lc) + 1);

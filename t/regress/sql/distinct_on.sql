@@ -42,6 +42,8 @@ INSERT INTO query (name, query) VALUES
 ('over_join', 'SELECT DISTINCT ON (d.r) d.r, e.id FROM e LEFT JOIN d USING (g) ORDER BY d.r, e.x, e.id'),
 ('limited', 'SELECT DISTINCT ON (g) g, id FROM e ORDER BY g DESC, x, id LIMIT 3'),
 ('joined', 'SELECT d.r, s.id FROM d JOIN (SELECT DISTINCT ON (g) g, id FROM e ORDER BY g, id DESC) s ON s.g = d.g'),
+('exists', 'SELECT DISTINCT ON (h) h, id FROM e WHERE EXISTS (SELECT FROM d WHERE d.g = e.g AND d.r = ''a'') ORDER BY h, x, id'),
+('by_subquery', 'SELECT DISTINCT ON ((SELECT r FROM d WHERE d.g = e.g)) h, id FROM e ORDER BY (SELECT r FROM d WHERE d.g = e.g), x, id'),
 ('on_top', 'SELECT DISTINCT ON (x) x, id FROM latest ORDER BY x, id');
 SELECT create_all();
 SELECT * FROM check_all();

@@ -54,6 +54,8 @@ INSERT INTO query (name, query) VALUES
 ('of_union', 'SELECT id FROM e UNION ALL SELECT h FROM e ORDER BY id LIMIT 5'),
 ('of_distinct', 'SELECT DISTINCT h, g FROM e ORDER BY g DESC, h LIMIT 5'),
 ('single', 'SELECT count(*) AS c FROM e LIMIT 1'),
+('exists', 'SELECT id FROM e WHERE NOT EXISTS (SELECT FROM d WHERE d.g = e.g AND d.r = ''a'') ORDER BY x DESC, id LIMIT 4'),
+('by_subquery', 'SELECT id FROM e ORDER BY (SELECT r FROM d WHERE d.g = e.g) DESC, id LIMIT 4'),
 ('on_top', 'SELECT id FROM page ORDER BY id DESC LIMIT 2');
 SELECT create_all();
 SELECT * FROM check_all();
@@ -84,6 +86,16 @@ DELETE FROM e;
 SELECT * FROM check_all();
 INSERT INTO e SELECT i, CASE WHEN i % 5 > 0 THEN 'g' || i % 5 END, i % 3, i * 7 % 11 FROM generate_series(1, 60) i;
 SELECT * FROM check_all();
+-- A large table without an index in the order of the query: a hint, once.
+CREATE TABLE large AS SELECT i AS id, i % 100 AS g, repeat('x', 200) AS t FROM generate_series(1, 5000) i;
+SET client_min_messages = notice;
+SELECT pgtrickle.create_stream_table('hinted', 'SELECT id, g FROM large ORDER BY g DESC NULLS LAST, id LIMIT 3');
+SELECT pgtrickle.create_stream_table('hinted_windows', 'SELECT id, rank() OVER (PARTITION BY g ORDER BY id) AS r, count(*) OVER (PARTITION BY g) AS c FROM large');
+CREATE INDEX ON large (g DESC NULLS LAST, id);
+SELECT pgtrickle.create_stream_table('quiet', 'SELECT id, g FROM large ORDER BY g DESC NULLS LAST, id LIMIT 3');
+SET client_min_messages = error;
+SELECT count(pgtrickle.drop_stream_table(s)) FROM unnest('{hinted,hinted_windows,quiet}'::text[]) s;
+
 -- Values too wide for a btree come and go.
 CREATE TABLE words (id int PRIMARY KEY, g text, t text);
 INSERT INTO words VALUES (1, 'a', 'x'), (2, 'a', 'y'), (3, 'b', 'x');

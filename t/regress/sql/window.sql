@@ -51,6 +51,9 @@ INSERT INTO query (name, query) VALUES
 ('over_window', 'SELECT g, n, rank() OVER (PARTITION BY n ORDER BY id) AS r FROM w WHERE n < 5'),
 ('joined', 'SELECT w.id, d.r, w.n FROM w JOIN d ON d.g = w.g'),
 ('grouped', 'SELECT g, sum(n) AS s FROM w GROUP BY g'),
+('exists', 'SELECT id, g, rank() OVER (PARTITION BY g ORDER BY x) AS r FROM e WHERE EXISTS (SELECT FROM d WHERE d.g = e.g AND d.r = ''a'')'),
+('of_subquery', 'SELECT id, sum((SELECT count(*) FROM d WHERE d.r > e.g)) OVER (PARTITION BY h) AS s FROM e WHERE g IN (SELECT g FROM d)'),
+('by_subquery', 'SELECT id, count(*) OVER (PARTITION BY g, (SELECT r FROM d WHERE d.g = e.g)) AS c, (SELECT r FROM d WHERE d.g = e.g) AS r FROM e'),
 ('on_top', 'SELECT g, r, count(*) OVER (PARTITION BY r) AS c FROM partitioned WHERE x IS NOT NULL');
 SELECT create_all();
 SELECT * FROM check_all();
