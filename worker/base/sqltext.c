@@ -8,6 +8,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
+#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -123,6 +124,26 @@ pgt_sqltext_split(const char *name, char **schema, char **relname)
 	*relname = rv->relname;
 }
 
+/*
+ * PostgreSQL leaves out the prefix of columns where a query reads one relation
+ * only. Then ORDER BY and GROUP BY would find a column of the result by that
+ * name first: a second relation, which nobody reads, makes it write them.
+ */
+static Query *
+with_prefixes(Query *query)
+{
+	RangeTblEntry *unused;
+
+	if (list_length(query->rtable) != 1)
+		return query;
+	query = copyObject(query);
+	unused = makeNode(RangeTblEntry);
+	unused->rtekind = RTE_RESULT;
+	unused->eref = makeAlias("unused", NIL);
+	query->rtable = lappend(query->rtable, unused);
+	return query;
+}
+
 char *
 pgt_sqltext_query(Query *query)
 {
@@ -134,7 +155,7 @@ pgt_sqltext_query(Query *query)
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-	text = pg_get_querydef(query, false);
+	text = pg_get_querydef(with_prefixes(query), false);
 	AtEOXact_GUC(false, level);
 	return text;
 }

@@ -136,4 +136,18 @@ SELECT * FROM check_st('chosen_total');
 SELECT * FROM check_st('chosen_partition');
 SELECT st, (SELECT effective_mode FROM pgtrickle.explain_refresh_mode(st)) FROM unnest('{chosen_window,chosen_total,chosen_partition}'::text[]) AS st;
 
+-- A result column by the name of another input column, ordered by the latter: written without
+-- the prefix of its relation, ORDER BY meant the result column.
+CREATE TABLE renamed (a int, b int);
+INSERT INTO renamed VALUES (1, 20), (2, 10);
+SELECT pgtrickle.create_stream_table('renamed_top', 'SELECT b AS a FROM renamed AS r ORDER BY r.a LIMIT 1');
+SELECT pgtrickle.create_stream_table('renamed_below', 'SELECT sum(a) FROM (SELECT b AS a FROM renamed AS r ORDER BY r.a LIMIT 1) AS q');
+SELECT pgtrickle.create_stream_table('renamed_full', 'SELECT b AS a FROM renamed AS r ORDER BY r.a LIMIT 1', refresh_mode => 'FULL');
+SELECT * FROM renamed_top, renamed_below, renamed_full;
+INSERT INTO renamed VALUES (0, 30);
+SELECT * FROM check_st('renamed_top');
+SELECT * FROM check_st('renamed_below');
+SELECT * FROM check_st('renamed_full');
+SELECT * FROM renamed_top, renamed_below, renamed_full;
+
 DROP SCHEMA found CASCADE;
