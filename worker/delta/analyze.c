@@ -164,6 +164,7 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 	if (pgt_support_check(normalized, definition, owner))
 	{
 		pgt_stage_cut(definition, pgt_rewrite_query(copyObject(normalized)));
+		pgt_support_add_columns(definition);
 		describe_stages(definition);
 	}
 	if (definition->full_reason != NULL)

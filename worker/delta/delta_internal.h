@@ -85,6 +85,7 @@ extern void pgt_sublink_rewrite(Query *query); /* in place, this level */
 #define PGT_LEAF_TWIN (-1) /* number of an entry that reads a change set and is no leaf */
 extern bool pgt_flatten_has_sublink(Node *node);
 extern bool pgt_flatten_is_dependent(const RangeTblEntry *rte);
+extern bool pgt_flatten_asks(Query *query);
 extern bool pgt_flatten_is_needed(Query *query);
 extern bool pgt_flatten_is_plain(Query *query, Node *expr);
 extern Query *pgt_flatten_query(Query *query, int leaf);
@@ -94,6 +95,7 @@ extern void pgt_support_check_refused(Query *query);
 extern bool pgt_support_check(Query *query, PgtDefinition *definition, Oid owner);
 extern void pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,
 							const char *reason, int position);
+extern void pgt_support_add_columns(PgtDefinition *definition);
 extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 
 /* rewrite.c: constructs maintained in other words */
@@ -101,6 +103,7 @@ extern Query *pgt_rewrite_query(Query *query);
 
 /* key.c: identity of a stage's rows */
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
+extern List *pgt_key_primary_columns(Oid relid); /* attribute numbers, or NIL */
 extern bool pgt_key_is_not_null(Oid relid, AttrNumber attnum);
 extern bool pgt_key_column_equality(Oid type, Oid *operator);
 
@@ -132,7 +135,7 @@ extern void pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
 /* layer.c: windows, DISTINCT and LIMIT taken apart */
 extern Query *pgt_layer_peel(Query *query, bool *store);
 extern bool pgt_layer_has_limit(const Query *query);
-extern bool pgt_layer_is_stored_below(const Query *query);
+extern bool pgt_layer_is_stored_below(Query *query);
 extern void pgt_layer_drop_void_limit(Query *query);
 extern List *pgt_layer_window_scope(Query *query);
 

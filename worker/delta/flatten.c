@@ -58,15 +58,29 @@ pgt_flatten_is_dependent(const RangeTblEntry *rte)
 	return rte->rtekind == RTE_SUBQUERY && pgt_tree_has_outer_vars(rte->subquery);
 }
 
+/* Does this level of a query ask subqueries that depend on its rows? */
+bool
+pgt_flatten_asks(Query *query)
+{
+	ListCell *lc;
+
+	if (query->setOperations != NULL)
+		return false;
+	foreach (lc, pgt_tree_rtindexes((Node *) query->jointree))
+		if (pgt_flatten_is_dependent(rt_fetch(lfirst_int(lc), query->rtable)))
+			return true;
+	return pgt_flatten_has_sublink((Node *) query->targetList) ||
+		   pgt_flatten_has_sublink((Node *) query->jointree) ||
+		   pgt_flatten_has_sublink(query->havingQual);
+}
+
 /* Here or in a subquery of FROM. */
 bool
 pgt_flatten_is_needed(Query *query)
 {
 	ListCell *lc;
 
-	if (query->setOperations == NULL && (pgt_flatten_has_sublink((Node *) query->targetList) ||
-										 pgt_flatten_has_sublink((Node *) query->jointree) ||
-										 pgt_flatten_has_sublink(query->havingQual)))
+	if (pgt_flatten_asks(query))
 		return true;
 	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											  : pgt_tree_rtindexes((Node *) query->jointree))
@@ -379,7 +393,6 @@ flatten_join(FlattenContext *context, JoinExpr *join)
 	left = with_pulled(context, flatten_node(context, join->larg));
 	right = flatten_node(context, join->rarg);
 	flatten_quals(context, make_ands_implicit((Expr *) join->quals), &kept);
-	kept = list_concat(kept, context->quals);
 	if (join->jointype == JOIN_RIGHT)
 		left = with_pulled(context, left);
 	else
@@ -390,13 +403,27 @@ flatten_join(FlattenContext *context, JoinExpr *join)
 		result = only_side(context, left, join->jointype != JOIN_RIGHT);
 	else
 	{
+		kept = list_concat(kept, context->quals);
 		join->larg = left;
 		join->rarg = right;
 		join->quals = known_quals(kept, left, right);
 	}
 	context->pulled = pulled;
-	/* Conditions of a join that is no more hold for what is left. */
-	context->quals = result == (Node *) join ? quals : list_concat(quals, kept);
+	/*
+	 * Conditions of a join that is no more hold for what is left, but not for
+	 * the side of an outer join that is there in any case.
+	 */
+	if (result == (Node *) join)
+		context->quals = quals;
+	else
+	{
+		bool preserved = join->jointype == JOIN_FULL ||
+						 (join->jointype == JOIN_LEFT && right == NULL) ||
+						 (join->jointype == JOIN_RIGHT && left == NULL);
+
+		quals = list_concat(quals, context->quals);
+		context->quals = preserved ? quals : list_concat(quals, kept);
+	}
 	return result;
 }
 

@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "access/relation.h"
+#include "access/sysattr.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "nodes/makefuncs.h"
@@ -243,6 +244,20 @@ keys_of_relation(Oid relid)
 	return keys;
 }
 
+List *
+pgt_key_primary_columns(Oid relid)
+{
+	Relation relation = relation_open(relid, AccessShareLock);
+	Bitmapset *columns = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	List *result = NIL;
+	int column = -1;
+
+	while ((column = bms_next_member(columns, column)) >= 0)
+		result = lappend_int(result, column + FirstLowInvalidHeapAttributeNumber);
+	relation_close(relation, AccessShareLock);
+	return result;
+}
+
 static List *
 keys_of_stage(const PgtStage *stage)
 {
@@ -269,8 +284,10 @@ keys_of_stage(const PgtStage *stage)
 static bool
 is_one_row(Query *query)
 {
-	Const *limit = (Const *) query->limitCount;
+	Const *limit = (Const *) eval_const_expressions(NULL, copyObject(query->limitCount));
 
+	if (query->hasTargetSRFs)
+		return false;
 	return (query->hasAggs && query->groupClause == NIL && query->groupingSets == NIL) ||
 		   (limit != NULL && IsA(limit, Const) && !limit->constisnull &&
 			query->limitOption == LIMIT_OPTION_COUNT && DatumGetInt64(limit->constvalue) <= 1);

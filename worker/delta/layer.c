@@ -1,7 +1,7 @@
 /*
  * layer.c: the layers of one query level, taken apart from the top.
  *
- *	  core or GROUP BY -> window functions -> DISTINCT -> ORDER BY with LIMIT
+ *	  core -> GROUP BY -> window functions -> DISTINCT -> ORDER BY with LIMIT
  *
  * Each is a stage of its own: what is below becomes a subquery in FROM, which
  * the caller cuts in turn. Columns that only a clause of the upper layer names
@@ -18,6 +18,7 @@
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
+#include "utils/lsyscache.h"
 
 #include "delta_internal.h"
 
@@ -347,6 +348,8 @@ typedef struct AtomContext
 	Query *lower;
 	List *whole;		/* expressions that become columns as they are */
 	Bitmapset *winrefs; /* of the windows below */
+	bool sublinks;		/* subqueries of expressions, too */
+	bool groups;		/* and not rows are below: aggregates */
 	int depth;			/* levels below the query, in subqueries of expressions */
 } AtomContext;
 
@@ -405,9 +408,11 @@ is_atom(AtomContext *context, Node *node)
 		case T_Var:
 			return ((Var *) node)->varlevelsup == context->depth;
 		case T_Aggref:
-			return ((Aggref *) node)->agglevelsup == context->depth;
+			return context->groups && ((Aggref *) node)->agglevelsup == context->depth;
 		case T_GroupingFunc:
-			return ((GroupingFunc *) node)->agglevelsup == context->depth;
+			return context->groups && ((GroupingFunc *) node)->agglevelsup == context->depth;
+		case T_SubLink:
+			return context->sublinks && context->depth == 0;
 		case T_WindowFunc:
 			return context->depth == 0 &&
 				   bms_is_member(((WindowFunc *) node)->winref, context->winrefs);
@@ -470,7 +475,7 @@ static Query *
 peel_windows(Query *query, List *windows)
 {
 	List *targets = query->targetList;
-	AtomContext context = {.lower = query};
+	AtomContext context = {.lower = query, .sublinks = true, .groups = true};
 	Query scratch = {.targetList = targets, .windowClause = windows};
 	List *shown = NIL;
 	Query *above;
@@ -513,6 +518,116 @@ peel_windows(Query *query, List *windows)
 	foreach (lc, query->windowClause)
 		add_referenced(query, lfirst_node(WindowClause, lc)->orderClause, targets, true);
 	return above;
+}
+
+/* Target entries over what the lower query shows. */
+static List *
+raise_targets(AtomContext *context, List *targets)
+{
+	List *raised = NIL;
+	ListCell *lc;
+
+	foreach (lc, targets)
+	{
+		TargetEntry *tle = flatCopyTargetEntry(lfirst_node(TargetEntry, lc));
+
+		tle->expr = (Expr *) atom_mutator((Node *) tle->expr, context);
+		raised = lappend(raised, tle);
+	}
+	return raised;
+}
+
+/*
+ * Groups below, above them what asks subqueries: HAVING becomes WHERE, so that
+ * groups are maintained without it.
+ */
+static Query *
+peel_answers(Query *query)
+{
+	List *targets = query->targetList;
+	Node *having = query->havingQual;
+	AtomContext context = {.lower = query, .groups = true};
+	Query *above;
+	List *shown;
+
+	query->targetList = NIL;
+	query->havingQual = NULL;
+	add_referenced(query, query->groupClause, targets, false);
+	context.whole = clause_expressions(query->groupClause, targets);
+	shown = raise_targets(&context, targets);
+	having = atom_mutator(having, &context);
+	if (query->targetList == NIL)
+		add_target(query, (Expr *) makeBoolConst(true, false), false);
+	above = pgt_tree_wrap(query);
+	above->targetList = shown;
+	above->jointree->quals = having;
+	above->sortClause = query->sortClause;
+	query->sortClause = NIL;
+	above->hasSubLinks = true;
+	return above;
+}
+
+/* The primary keys of the tables in FROM, so that its rows can be told apart. */
+static void
+show_keys(Query *query)
+{
+	ListCell *lc;
+	ListCell *lk;
+
+	foreach (lc, pgt_tree_rtindexes((Node *) query->jointree))
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind != RTE_RELATION)
+			continue;
+		foreach (lk, pgt_key_primary_columns(rte->relid))
+		{
+			AttrNumber attnum = lfirst_int(lk);
+			Oid type;
+			int32 typmod;
+			Oid collation;
+			Var *var;
+			bool shown = false;
+			ListCell *lt;
+
+			get_atttypetypmodcoll(rte->relid, attnum, &type, &typmod, &collation);
+			var = makeVar(lfirst_int(lc), attnum, type, typmod, collation, 0);
+			foreach (lt, query->targetList)
+				shown = shown || equal(lfirst_node(TargetEntry, lt)->expr, var);
+			if (!shown)
+				add_target(query, (Expr *) var, false);
+		}
+	}
+}
+
+/* The rows that are grouped below, with what subqueries answer for them. */
+static Query *
+peel_core(Query *query)
+{
+	Query *lower = makeNode(Query);
+	AtomContext context = {.lower = lower, .sublinks = true};
+	Query *above;
+	List *shown;
+	Node *having;
+
+	lower->commandType = CMD_SELECT;
+	lower->querySource = QSRC_ORIGINAL;
+	lower->canSetTag = true;
+	lower->rtable = query->rtable;
+	lower->jointree = query->jointree;
+	lower->hasSubLinks = true;
+	shown = raise_targets(&context, query->targetList);
+	having = atom_mutator(query->havingQual, &context);
+	show_keys(lower);
+	if (lower->targetList == NIL)
+		add_target(lower, (Expr *) makeBoolConst(true, false), false);
+	above = pgt_tree_wrap(lower);
+	query->rtable = above->rtable;
+	query->jointree = above->jointree;
+	query->targetList = shown;
+	query->havingQual = having;
+	query->hasSubLinks = false;
+	return query;
 }
 
 /* ---- Which ---- */
@@ -586,12 +701,12 @@ sorts_by_columns(const Query *query)
  * them once more would be a plain copy.
  */
 bool
-pgt_layer_is_stored_below(const Query *query)
+pgt_layer_is_stored_below(Query *query)
 {
 	RangeTblEntry *rte = only_entry(query);
 
 	if (pgt_stage_is_group(query) || query->distinctClause != NIL || query->hasWindowFuncs ||
-		query->hasTargetSRFs || query->hasSubLinks || rte == NULL)
+		query->hasTargetSRFs || rte == NULL || pgt_flatten_asks(query))
 		return false;
 	if (rte->rtekind == RTE_RELATION)
 		return true;
@@ -602,6 +717,34 @@ pgt_layer_is_stored_below(const Query *query)
 	return pgt_layer_is_stored_below(rte->subquery);
 }
 
+/* Does the output of groups ask subqueries, besides what aggregates are about? */
+static bool
+sublink_beside_walker(Node *node, void *context)
+{
+	if (node == NULL || IsA(node, Query) || IsA(node, Aggref))
+		return false;
+	if (IsA(node, SubLink))
+		return true;
+	return expression_tree_walker(node, sublink_beside_walker, context);
+}
+
+static bool
+shows_sublink(Query *query)
+{
+	ListCell *lc;
+
+	foreach (lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if ((tle->ressortgroupref == 0 ||
+			 get_sortgroupref_clause_noerr(tle->ressortgroupref, query->groupClause) == NULL) &&
+			sublink_beside_walker((Node *) tle->expr, NULL))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Takes the topmost layer off, if there is something below it. *store: what is
  * below has to be stored, whatever it is.
@@ -610,6 +753,7 @@ Query *
 pgt_layer_peel(Query *query, bool *store)
 {
 	bool group = pgt_stage_is_group(query);
+	bool asks = pgt_flatten_asks(query);
 	List *hidden;
 
 	tidy_windows(query);
@@ -618,14 +762,23 @@ pgt_layer_peel(Query *query, bool *store)
 		*store = true;
 		return peel_limit(query);
 	}
-	if (query->distinctClause != NIL && (group || query->hasWindowFuncs))
+	if (query->distinctClause != NIL && (group || query->hasWindowFuncs || asks))
 		return pgt_layer_peel(peel_distinct(query), store);
 	if (query->hasWindowFuncs)
 	{
 		List *top = top_windows(query);
 
-		if (group || list_length(top) < list_length(query->windowClause))
-			return pgt_layer_peel(peel_windows(query, group ? query->windowClause : top), store);
+		if (group || asks)
+			top = query->windowClause;
+		if (group || asks || list_length(top) < list_length(query->windowClause))
+			return pgt_layer_peel(peel_windows(query, top), store);
+	}
+	if (group && (pgt_flatten_has_sublink(query->havingQual) || shows_sublink(query)))
+		return pgt_layer_peel(peel_answers(query), store);
+	if (group && asks)
+	{
+		*store = true;
+		query = peel_core(query);
 	}
 	hidden = hidden_partition(query);
 	if (hidden != NIL)

@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -189,7 +191,10 @@ is_not_null(Query *query, Node *expr)
 			rte->subquery,
 			(Node *) list_nth_node(TargetEntry, pgt_tree_outputs(rte->subquery), var->varattno - 1)
 				->expr);
-	return rte->rtekind == RTE_RELATION && pgt_key_is_not_null(rte->relid, var->varattno);
+	/* Before PostgreSQL 18 a child table can allow NULL where its parent does not. */
+	return rte->rtekind == RTE_RELATION &&
+		   !(rte->inh && rte->relkind == RELKIND_RELATION && has_subclass(rte->relid)) &&
+		   pgt_key_is_not_null(rte->relid, var->varattno);
 }
 
 /*
@@ -207,7 +212,7 @@ not_any(Query *query, SubLink *link, Node *test)
 
 	link->subLinkType = ALL_SUBLINK; /* NOT IN is <> ALL */
 	if (!IsA(test, OpExpr) || list_length(op->args) != 2 || !op_strict(op->opno) ||
-		!IsA(lsecond(op->args), Param))
+		get_op_btree_interpretation(op->opno) == NIL || !IsA(lsecond(op->args), Param))
 		return make_not(
 			make_exists(link, subquery, make_test(inner_test(test, subquery), IS_NOT_FALSE)));
 	outer = linitial(op->args);

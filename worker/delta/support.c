@@ -242,8 +242,6 @@ expression_walker(Node *node, void *context)
 		pgt_support_add(ctx->definition, "window function", "affected partitions", NULL, -1);
 	else if (IsA(node, GroupingFunc) && ((GroupingFunc *) node)->agglevelsup == 0)
 		pgt_support_add(ctx->definition, "GROUPING()", "as part of GROUPING SETS", NULL, -1);
-	else if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup > 0)
-		unsupported(ctx->definition, "aggregate of an outer query", exprLocation(node));
 	else if (IsA(node, Var))
 	{
 		Var *var = (Var *) node;
@@ -668,7 +666,7 @@ note_column(SourceContext *context, const Var *var)
 		return;
 	query = list_nth(context->queries, level);
 	rte = rt_fetch(var->varno, query->rtable);
-	if (rte->rtekind != RTE_RELATION || rte->relkind == RELKIND_VIEW)
+	if (rte->rtekind != RTE_RELATION || rte->relkind == RELKIND_VIEW || pgt_stage_of_entry(rte) > 0)
 		return;
 	source = get_source(context, rte->relid, rte->relkind);
 	if (var->varattno > 0)
@@ -697,7 +695,7 @@ source_walker(Node *node, void *context)
 		Query *query = llast(ctx->queries);
 		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, query->rtable);
 
-		if (rte->rtekind == RTE_RELATION)
+		if (rte->rtekind == RTE_RELATION && pgt_stage_of_entry(rte) == 0)
 			(void) get_source(ctx, rte->relid, rte->relkind);
 		return false;
 	}
@@ -729,4 +727,16 @@ pgt_support_collect_sources(Query *original, Query *normalized)
 			(void) get_source(&context, source->relid, source->relkind);
 	}
 	return context.sources;
+}
+
+/* Stages may use more columns than the query: keys, to tell rows apart. */
+void
+pgt_support_add_columns(PgtDefinition *definition)
+{
+	SourceContext context = {NIL, definition->sources};
+	ListCell *lc;
+
+	foreach (lc, definition->stages)
+		(void) source_walker((Node *) ((PgtStage *) lfirst(lc))->query, &context);
+	definition->sources = context.sources;
 }
