@@ -479,9 +479,14 @@ sub fill_window
 	my $total = chance(0.5);
 	my @made;
 
+	# One order for all: rows that are equal take places in it, and others in another.
+	my @partition = chance(0.6) ? some_of(1, 2, @cols) : ();
+	my @order = in_any_order(@cols);
+	my $window = window_text(\@partition, \@order, '');
+
 	for (1 .. pick_weighted(1 => 6, 2 => 3, 3 => 1))
 	{
-		my $e = $total ? place_function(@cols) : peer_function($scope, @cols);
+		my $e = $total ? place_function($window, [ @partition, @order ], @cols) : peer_function($scope, @cols);
 		push @made, $e if $e;
 	}
 	return 0 unless @made;
@@ -542,10 +547,8 @@ sub peer_function
 # What depends on the order of rows: by all columns that the query shows.
 sub place_function
 {
-	my @cols = @_;
+	my ($window, $by, @cols) = @_;
 	my ($format, $type, $in) = @{ pick(@PLACES) };
-	my @partition = chance(0.6) ? some_of(1, 2, @cols) : ();
-	my @order = in_any_order(@cols);
 	my $frame = '';
 	my @args;
 
@@ -557,13 +560,13 @@ sub place_function
 	}
 	if ($format =~ /^(?:sum|array_agg|first|last|nth)/ && chance(0.6))
 	{
-		$frame = pick('ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING', 'ROWS UNBOUNDED PRECEDING',
+		$frame = ' ' . pick('ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING', 'ROWS UNBOUNDED PRECEDING',
 			'ROWS BETWEEN 1 FOLLOWING AND 2 FOLLOWING', 'ROWS BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW');
 		tag('window frame');
 	}
-	tag(@partition ? 'window with PARTITION BY' : 'window without PARTITION BY');
+	tag($window =~ /^PARTITION/ ? 'window with PARTITION BY' : 'window without PARTITION BY');
 	tag("window $1") if $format =~ /^(\w+)/;
-	return expression($type, "$format OVER (" . window_text(\@partition, \@order, $frame) . ')', @args, @partition, @order);
+	return expression($type, "$format OVER ($window$frame)", @args, @$by);
 }
 
 sub window_over_group
