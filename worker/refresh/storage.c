@@ -688,19 +688,37 @@ fit_scope(const PgtStage *stage, PgtDeltaRows *rows, int first)
 	pgt_security_restore(&saved);
 }
 
-/* Indexes that only make reading faster go. */
+/* The columns of an index that are keys, as they stand in rows that begin with the keys. */
+static int
+key_positions(const PgtStage *stage, const PgtStageIndex *index, AttrNumber *positions)
+{
+	int n = 0;
+
+	for (int i = 0; i < index->ncolumns; i++)
+		for (int k = 0; k < stage->nkeys; k++)
+			if (stage->keys[k] == index->columns[i])
+				positions[n++] = k + 1;
+	return n;
+}
+
+/*
+ * Indexes that only make reading faster go. only_keys: the rows have the keys
+ * after first columns instead of the columns of the stage; the others are narrow.
+ */
 static void
-fit_access_indexes(const PgtStage *stage, PgtDeltaRows *rows, int first)
+fit_access_indexes(const PgtStage *stage, PgtDeltaRows *rows, int first, bool only_keys)
 {
 	ListCell *lc;
 
 	foreach (lc, stage->indexes)
 	{
 		PgtStageIndex *index = lfirst(lc);
+		AttrNumber positions[INDEX_MAX_KEYS];
+		int n = only_keys ? key_positions(stage, index, positions) : index->ncolumns;
 		Oid relid;
 		PgtSecurity saved;
 
-		if (!has_wide_keys(rows, index->ncolumns, index->columns, first))
+		if (!has_wide_keys(rows, n, only_keys ? positions : index->columns, first))
 			continue;
 		relid = get_relname_relid(access_index_name(stage, foreach_current_index(lc)),
 								  get_rel_namespace(stage->relid));
@@ -719,7 +737,7 @@ pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first)
 	if (rows->desc != NULL && stage->nscope > 0)
 		fit_scope(stage, rows, first);
 	if (rows->desc != NULL && stage->indexes != NIL)
-		fit_access_indexes(stage, rows, first);
+		fit_access_indexes(stage, rows, first, false);
 	if (stage->identity == PGT_IDENTITY_KEY && rows->desc != NULL)
 		fit(stage, rows, stage->keys, first, false);
 }
@@ -736,6 +754,7 @@ pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first)
 		columns[i] = i + 1;
 	fit(stage, rows, columns, first, false);
 	fit(stage, rows, columns, first, true);
+	fit_access_indexes(stage, rows, first, true);
 }
 
 /* After everything was written: what was missing, as the new rows need it. */

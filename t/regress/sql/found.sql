@@ -150,4 +150,20 @@ SELECT * FROM check_st('renamed_below');
 SELECT * FROM check_st('renamed_full');
 SELECT * FROM renamed_top, renamed_below, renamed_full;
 
+-- The index by which the stage of groups is read in order, over keys too wide for it: at
+-- creation, and when such a key comes later.
+CREATE TABLE wide (x text, g int);
+INSERT INTO wide SELECT string_agg(md5(i::text), ''), 1 FROM generate_series(1, 120) AS i;
+SELECT pgtrickle.create_stream_table('wide_now',
+	'SELECT md5(x) AS x, n FROM (SELECT x, count(*) AS n FROM wide GROUP BY x ORDER BY x DESC LIMIT 3) AS q');
+TRUNCATE wide;
+SELECT * FROM check_st('wide_now');
+SELECT pgtrickle.create_stream_table('wide_later',
+	'SELECT md5(x) AS x, n FROM (SELECT x, count(*) AS n FROM wide GROUP BY x ORDER BY x DESC LIMIT 4) AS q');
+INSERT INTO wide VALUES ('a', 1), ('b', 2);
+SELECT * FROM check_st('wide_later');
+INSERT INTO wide SELECT string_agg(md5(i::text), ''), 1 FROM generate_series(1, 120) AS i;
+SELECT * FROM check_st('wide_later');
+SELECT * FROM check_st('wide_now');
+
 DROP SCHEMA found CASCADE;
