@@ -43,7 +43,7 @@ SELECT pgtrickle.create_stream_table('grouped', 'SELECT k, count(*) AS n FROM a 
 SELECT pgtrickle.create_stream_table('top', 'SELECT k, t FROM a UNION SELECT k, t FROM b ORDER BY k NULLS FIRST, t LIMIT 2');
 SELECT pgtrickle.create_stream_table('twice', 'WITH x AS (SELECT k FROM a EXCEPT ALL SELECT k FROM b) SELECT p.k, q.k AS k2 FROM x p JOIN x q ON p.k = q.k + 1');
 SELECT pgtrickle.create_stream_table('outer_', 'SELECT a.k, x.k AS xk FROM a LEFT JOIN (SELECT k FROM b EXCEPT ALL SELECT k FROM c) x ON x.k = a.k');
-SELECT pgt_relid::regclass AS st, property, regexp_replace(value, 'stage_\d+|, \d+ kB', '', 'g') AS value FROM pgtrickle.pgt_stream_tables,
+SELECT pgt_relid::regclass AS st, property, regexp_replace(value, 'stage_\d+|, \d+ rows in .*', '', 'g') AS value FROM pgtrickle.pgt_stream_tables,
 	LATERAL pgtrickle.explain_st(pgt_relid::regclass::text) WHERE pgt_schema = 'setop' AND property LIKE 'stage%' ORDER BY pgt_id, property;
 SET client_min_messages = warning;
 CALL check_all();
