@@ -66,7 +66,7 @@ extern bool pgt_refresh_prepare(int64 pgt_id);
  * Would a refresh have anything to do? Yes when in doubt. Takes no lock that stays, writes nothing.
  * looked_xmin: of the snapshot of the last call that said no; 0 if there was none, or a refresh since.
  */
-extern bool pgt_refresh_has_news(int64 pgt_id, uint64 looked_xmin, Snapshot snapshot);
+extern bool pgt_refresh_has_news(const PgtStreamTable *st, uint64 looked_xmin, Snapshot snapshot);
 
 /* The lock that serialises refreshes, ALTER and DROP of one stream table; until end of transaction. */
 extern bool pgt_refresh_lock(int64 pgt_id, bool wait);

@@ -106,14 +106,13 @@ thin_out(SegmentNotes *entry)
 	entry->count = kept;
 }
 
+/* nblocks: the length, read before. Whoever looked at an earlier one has an id below next_xid. */
 static void
-take_note(Relation segment)
+take_note(Relation segment, BlockNumber nblocks)
 {
 	SegmentNotes *entry = get_notes(segment);
-	Note note;
+	Note note = {.nblocks = nblocks};
 
-	/* In this order: whoever looked at an earlier length has an id below next_xid. */
-	note.nblocks = RelationGetNumberOfBlocks(segment);
 	PGT_POINT("capture-length-read");
 	pg_memory_barrier();
 	note.next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
@@ -190,7 +189,7 @@ pgt_capture_mark(Oid relid)
 		if (!OidIsValid(source->segments[i]))
 			continue;
 		segment = table_open(source->segments[i], AccessShareLock);
-		take_note(segment);
+		take_note(segment, RelationGetNumberOfBlocks(segment));
 		table_close(segment, AccessShareLock);
 	}
 }
@@ -416,7 +415,7 @@ segment_has_news(Oid relid, const PgtFrontier *from, uint64 xmin, Snapshot snaps
 		news = !pgt_frontier_contains(from, FullTransactionIdFromU64(pgt_capture_tuple_xid(tuple)),
 									  pgt_capture_tuple_cmd(tuple));
 	pgt_capture_scan_end(&scan);
-	take_note(segment); /* the next look begins where this one ended */
+	take_note(segment, scan.nblocks); /* the next look begins where this one ended */
 	table_close(segment, AccessShareLock);
 	return news;
 }

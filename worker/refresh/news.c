@@ -55,16 +55,15 @@ has_source_news(const PgtSourceUse *source, const PgtFrontier *frontier, uint64 
 }
 
 bool
-pgt_refresh_has_news(int64 pgt_id, uint64 looked_xmin, Snapshot snapshot)
+pgt_refresh_has_news(const PgtStreamTable *st, uint64 looked_xmin, Snapshot snapshot)
 {
-	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
 	PgtFrontierRow row;
 	const PgtDefinition *definition;
 	ListCell *lc;
 
-	if (st == NULL)
-		return false;
-	if (!pgt_frontier_find(pgt_id, &row) || !row.frontier.valid || row.rebuild_reason != NULL)
+	if (!pgt_frontier_find(st->pgt_id, &row))
+		return pgt_stream_table_find_id(st->pgt_id) != NULL; /* dropped? */
+	if (!row.frontier.valid || row.rebuild_reason != NULL)
 		return true;
 	definition = pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
 	/* Only computing it tells whether now(), or a source without capture, gave other rows. */

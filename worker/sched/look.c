@@ -27,6 +27,9 @@
 
 #include "sched_internal.h"
 
+/* Files of buffers are opened for it, which is most of what a look costs. */
+#define LOOKS_PER_BUFFER_LOOK 3
+
 static List *large_buffers = NIL; /* OIDs of sources */
 
 /* ---- Stream tables ---- */
@@ -37,7 +40,7 @@ look_at_table(SchedTable *table, Snapshot snapshot, uint64 xmin, TimestampTz now
 	if (table->pending || table->st.paused || table->suspended)
 		return;
 	/* Nobody can tell but a refresh. */
-	if (table->blind || pgt_refresh_has_news(table->st.pgt_id, table->looked_xmin, snapshot))
+	if (table->blind || pgt_refresh_has_news(&table->st, table->looked_xmin, snapshot))
 		pgt_tables_note_table(table, now);
 	else
 		table->looked_xmin = xmin;
@@ -146,10 +149,13 @@ look_at_buffers(SchedTables *tables)
 static void
 look_in_transaction(SchedTables *tables, volatile int *at)
 {
+	static int looks = 0;
+
 	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	look_at_tables(tables, at);
-	look_at_buffers(tables);
+	if (looks++ % LOOKS_PER_BUFFER_LOOK == 0)
+		look_at_buffers(tables);
 	PopActiveSnapshot();
 	pgt_coordinator_end();
 }
