@@ -11,7 +11,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
+#include "optimizer/clauses.h"
 #include "optimizer/tlist.h"
 #include "parser/parse_agg.h"
 #include "rewrite/rewriteManip.h"
@@ -129,6 +129,9 @@ arm_of(Query *query, List *set)
 		arm->targetList = lappend(arm->targetList, tle);
 	}
 	arm->havingQual = set_mutator(query->havingQual, &context);
+	/* GROUPING(), which is a constant now, counted as one. */
+	arm->hasAggs = contain_agg_clause((Node *) arm->targetList) ||
+				   contain_agg_clause(arm->havingQual);
 	/* The empty set is one group, also of a query without aggregates. */
 	if (arm->groupClause == NIL && !arm->hasAggs && arm->havingQual == NULL)
 		arm->havingQual = (Node *) makeBoolConst(true, false);

@@ -166,4 +166,16 @@ INSERT INTO wide SELECT string_agg(md5(i::text), ''), 1 FROM generate_series(1, 
 SELECT * FROM check_st('wide_later');
 SELECT * FROM check_st('wide_now');
 
+-- GROUPING() passed for an aggregate where it was the only one: the empty set had a row for each
+-- row below it.
+CREATE TABLE grouped (k int);
+CREATE TABLE beside (k int);
+INSERT INTO beside VALUES (1), (2), (3);
+SELECT pgtrickle.create_stream_table('only_grouping',
+	'SELECT GROUPING(a.k) AS g FROM beside AS b LEFT JOIN grouped AS a ON true GROUP BY GROUPING SETS ((a.k), (a.k), ())');
+SELECT * FROM only_grouping ORDER BY g;
+INSERT INTO grouped VALUES (1), (2);
+INSERT INTO beside VALUES (4);
+SELECT * FROM check_st('only_grouping');
+
 DROP SCHEMA found CASCADE;
