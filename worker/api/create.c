@@ -13,10 +13,13 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "pgt_dependency.h"
 #include "pgt_extension.h"
 #include "pgt_frontier.h"
+#include "pgt_guc.h"
 #include "pgt_refresh.h"
 #include "pgt_sqltext.h"
 
@@ -87,14 +90,52 @@ tell_about_mode(const PgtStreamTable *st)
 				 errdetail("Reason: %s.", st->full_reason)));
 }
 
+/*
+ * A hint is never a reason to fail: if a statement cannot be planned, refreshes
+ * will say so.
+ */
+static List *
+find_missing_indexes(const PgtStreamTable *st)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	List *volatile missing = NIL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		missing = pgt_delta_missing_indexes(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		elog(DEBUG1, "no look for missing indexes: %s", error->message);
+	}
+	PG_END_TRY();
+	return missing;
+}
+
 void
 pgt_lifecycle_hint_indexes(const PgtStreamTable *st)
 {
 	ListCell *lc;
 
-	if (st->mode == PGT_MODE_FULL)
+	if (st->mode == PGT_MODE_FULL || st->full_reason != NULL || pgt_guc_index_hint_pages < 0)
 		return;
-	foreach (lc, pgt_delta_missing_indexes(pgt_delta_open(st->pgt_id, st->relid, st->view_relid)))
+	foreach (lc, find_missing_indexes(st))
 	{
 		PgtMissingIndex *index = lfirst(lc);
 
