@@ -23,6 +23,7 @@ GetOptions(\%opt, qw(only=s rows=i calls=i)) or exit 2;
 $| = 1;
 
 my ($server, $dbh, $empty);
+my @twins = ('plain', 'watched', 'captured');
 my @results;
 
 my @cases = (
@@ -305,30 +306,35 @@ sub chain
 	result('chain of 10, 1 row, one transaction', ms(median(@times) - 12 * $empty), '<= 2 ms', 'p99 ' . ms(percentile(99, @times)), '');
 }
 
-# Two tables with the same rows, of which one is captured; what is measured alternates between them.
+# Tables with the same rows, of which one is captured, and one has triggers that ask for the same
+# transition tables and do nothing. What is measured alternates between them.
 sub make_twins
 {
 	my ($fillfactor, $rows, $indexes) = @_;
-	for my $twin ('plain', 'captured')
+	for my $twin (@twins)
 	{
 		run("CREATE TABLE $twin (LIKE item) WITH (fillfactor = $fillfactor, autovacuum_enabled = off)");
 		run("INSERT INTO $twin SELECT * FROM item WHERE id <= $rows");
 		run("ALTER TABLE $twin ADD PRIMARY KEY (id)");
 		run("CREATE INDEX ON $twin ($_)") for @$indexes;
 	}
+	run(q{CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'});
+	run("CREATE TRIGGER i AFTER INSERT ON watched REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION nothing()");
+	run("CREATE TRIGGER u AFTER UPDATE ON watched REFERENCING OLD TABLE AS o NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION nothing()");
 	stream('st', $sum_query =~ s/item/captured/r);
 	vacuum_twins();
 }
 
 sub vacuum_twins
 {
-	run("VACUUM ANALYZE $_") for 'plain', 'captured';
+	run("VACUUM ANALYZE $_") for @twins;
 }
 
 sub drop_twins
 {
 	run("SELECT pgtrickle.drop_stream_table('st')");
-	run('DROP TABLE plain, captured');
+	run('DROP TABLE ' . join(', ', @twins));
+	run('DROP FUNCTION nothing');
 }
 
 # CPU of the backend per statement, in blocks of 50 that take turns, so that whatever the
@@ -359,23 +365,28 @@ sub capture_one
 		  . us1(percentile(25, @difference)) . ' and ' . us1(percentile(75, @difference)), '');
 }
 
-# Wall time of a large statement, on twins that take turns.
+# CPU of a large statement, on twins that take turns.
 sub measure_bulk
 {
 	my ($name, $statement, $after) = @_;
-	my %times;
+	my (%cpu, %wall);
 	for my $round (1 .. 14)
 	{
-		for my $twin ($round % 2 ? ('plain', 'captured') : ('captured', 'plain'))
+		for my $twin ($round % 2 ? @twins : reverse @twins)
 		{
-			my $time = timed(sub { run($statement =~ s/TWIN/$twin/gr) });
-			push @{ $times{$twin} }, $time if $round > 2;
+			my $cpu = cpu();
+			my $wall = timed(sub { run($statement =~ s/TWIN/$twin/gr) });
+			next if $round <= 2;
+			push @{ $cpu{$twin} }, cpu() - $cpu;
+			push @{ $wall{$twin} }, $wall;
 		}
 		$after->();
 		run("SELECT pgtrickle.refresh_stream_table('st')") if $round % 4 == 0;
 	}
-	result($name, sprintf('%.2fx', median(@{ $times{captured} }) / median(@{ $times{plain} })), '<= 1.25x',
-		ms(median(@{ $times{plain} })) . ' without, ' . ms(median(@{ $times{captured} })) . ' with', '');
+	$_ = median(@$_) for values %cpu, values %wall;
+	result($name, sprintf('%.2fx', $cpu{captured} / $cpu{plain}), '<= 1.25x',
+		sprintf('CPU %s without, %s with; %.2fx are PostgreSQL\'s transition tables alone; wall time %s, %s',
+			ms($cpu{plain}), ms($cpu{captured}), $cpu{watched} / $cpu{plain}, ms($wall{plain}), ms($wall{captured})), '');
 }
 
 sub capture_bulk
@@ -399,7 +410,7 @@ sub capture_insert
 	make_twins(100, 100000, []);
 	measure_bulk('capture, INSERT of 100,000 rows',
 		"INSERT INTO TWIN SELECT i, i % 1000, i % 5000, i, 'some text ' || i FROM generate_series(200001, 300000) AS i",
-		sub { run("DELETE FROM $_ WHERE id > 200000") for 'plain', 'captured'; vacuum_twins() });
+		sub { run("DELETE FROM $_ WHERE id > 200000") for @twins; vacuum_twins() });
 	drop_twins();
 }
 

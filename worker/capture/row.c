@@ -126,7 +126,8 @@ pgt_capture_append(Appender *appender, TupleTableSlot *slot, int weight)
 	}
 	old = MemoryContextSwitchTo(appender->context);
 	tuple = heap_form_tuple(RelationGetDescr(appender->segment), values, nulls);
-	ExecStoreHeapTuple(tuple, target, false);
+	/* The slot's own, else heap_multi_insert makes a copy of it. */
+	ExecStoreHeapTuple(tuple, target, true);
 	MemoryContextSwitchTo(old);
 	appender->bytes += tuple->t_len;
 	appender->nrows++;
