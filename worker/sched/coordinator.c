@@ -294,6 +294,33 @@ prune_source(Oid relid)
 	return more;
 }
 
+/* Most buffers are small: one transaction tells which are not. */
+static List *
+list_prunable(List *relids)
+{
+	List *prunable = NIL;
+	ListCell *lc;
+
+	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach (lc, relids)
+	{
+		PgtSource *source = pgt_source_find(lfirst_oid(lc));
+		bool wants_prune = false;
+		MemoryContext caller;
+
+		if (source != NULL)
+			(void) pgt_capture_buffer_bytes(source, &wants_prune);
+		caller = MemoryContextSwitchTo(source_context);
+		if (wants_prune)
+			prunable = lappend_oid(prunable, source->relid);
+		MemoryContextSwitchTo(caller);
+	}
+	PopActiveSnapshot();
+	pgt_coordinator_end();
+	return prunable;
+}
+
 static void
 prune_sources(void)
 {
@@ -301,7 +328,7 @@ prune_sources(void)
 	ListCell *lc;
 
 	changed_sources = NIL;
-	foreach (lc, sources)
+	foreach (lc, list_prunable(sources))
 	{
 		/* Segments that changed roles: the one that writers have left may go at once. */
 		if (prune_source(lfirst_oid(lc)))
