@@ -19,12 +19,10 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_relation.h"
 #include "replication/logical.h"
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
-#if PG_VERSION_NUM >= 160000
-#include "parser/parse_relation.h"
-#endif
 #include "replication/message.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -78,6 +76,20 @@ pgt_compat_flatten_join_vars(Query *query, Node *node)
 #else
 	return flatten_join_alias_vars(query, node);
 #endif
+}
+
+/* Vars of all columns of an entry; NULL constants for dropped ones. */
+static inline List *
+pgt_compat_entry_columns(RangeTblEntry *rte, int rtindex, int levels_up)
+{
+	List *vars;
+
+#if PG_VERSION_NUM >= 180000
+	expandRTE(rte, rtindex, levels_up, VAR_RETURNING_DEFAULT, -1, true, NULL, &vars);
+#else
+	expandRTE(rte, rtindex, levels_up, -1, true, NULL, &vars);
+#endif
+	return vars;
 }
 
 /* ---- logical decoding ---- */

@@ -64,6 +64,7 @@ extern void pgt_tree_name_input(RangeTblEntry *rte, const char *name, List *coln
 extern void pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right);
 extern Node *pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals);
 extern bool pgt_tree_has_outer_join(const Query *query);
+extern bool pgt_tree_is_function(const RangeTblEntry *rte);
 extern void pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals);
 extern Query *pgt_tree_select(Query *source, List *target_list);
 extern ChangeShape *pgt_tree_find_shape(EmitContext *context, Oid relid);
@@ -74,6 +75,7 @@ extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 
 /* normalize.c: one form for what can be written in several ways */
 extern Query *pgt_normalize_query(Query *query);
+extern void pgt_normalize_joins(Query *query);
 extern void pgt_normalize_names(Query *query, List *names); /* of the output; in place */
 
 /* sublink.c: subqueries in expressions */
@@ -100,6 +102,8 @@ extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 
 /* rewrite.c: constructs maintained in other words */
 extern Query *pgt_rewrite_query(Query *query);
+extern bool pgt_rewrite_groups_twice(Query *query);
+extern bool pgt_rewrite_is_one_table(Query *query, int rtindex); /* is tableoid a constant? */
 
 /* key.c: identity of a stage's rows */
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
@@ -134,6 +138,7 @@ extern void pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
 
 /* layer.c: windows, DISTINCT and LIMIT taken apart */
 extern Query *pgt_layer_peel(Query *query, bool *store);
+extern Query *pgt_layer_peel_srfs(Query *query);
 extern bool pgt_layer_has_limit(const Query *query);
 extern bool pgt_layer_is_stored_below(Query *query);
 extern void pgt_layer_drop_void_limit(Query *query);

@@ -55,7 +55,8 @@ pgt_flatten_has_sublink(Node *node)
 bool
 pgt_flatten_is_dependent(const RangeTblEntry *rte)
 {
-	return rte->rtekind == RTE_SUBQUERY && pgt_tree_has_outer_vars(rte->subquery);
+	return rte->rtekind == RTE_SUBQUERY && pgt_tree_has_outer_vars(rte->subquery) &&
+		   !pgt_tree_is_function(rte);
 }
 
 /* Does this level of a query ask subqueries that depend on its rows? */

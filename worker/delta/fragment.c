@@ -172,7 +172,7 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 	List *result = NIL;
 	ListCell *lc;
 
-	if (rte->rtekind == RTE_SUBQUERY)
+	if (rte->rtekind == RTE_SUBQUERY && !pgt_tree_is_function(rte))
 	{
 		foreach (lc, queries_of(rte->subquery, pgt_tree_outputs(rte->subquery), context->emit,
 								context->leaf, touched))
@@ -276,6 +276,25 @@ null_arguments(RangeTblEntry *rte, const Bitmapset *absent)
 		rte->values_lists = (List *) pgt_tree_null_vars((Node *) rte->values_lists, absent);
 	else if (rte->rtekind == RTE_TABLEFUNC)
 		rte->tablefunc = (TableFunc *) pgt_tree_null_vars((Node *) rte->tablefunc, absent);
+	else if (rte->rtekind == RTE_SUBQUERY && rte->lateral)
+		rte->subquery = castNode(Query, pgt_tree_null_vars((Node *) rte->subquery, absent));
+}
+
+/* Do two kinds of rows have the same arguments in a FROM item that refers to others? */
+static bool
+same_arguments(Query *query, int rtindex, const Bitmapset *absent, const Bitmapset *other)
+{
+	RangeTblEntry *rte = rt_fetch(rtindex, query->rtable);
+	RangeTblEntry *first;
+	RangeTblEntry *second;
+
+	if (!pgt_tree_is_function(rte) || bms_equal(absent, other))
+		return true;
+	first = copyObject(rte);
+	second = copyObject(rte);
+	null_arguments(first, absent);
+	null_arguments(second, other);
+	return equal(first, second);
 }
 
 /* Reads every entry of a fragment as it shall be read; changes the query in place. */
@@ -327,7 +346,7 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 
 /* Does `wide` only produce rows that `narrow` produces too? */
 static bool
-is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
+is_subsumed(Query *query, Fragment *wide, Fragment *narrow, List *outputs)
 {
 	ListCell *lc;
 
@@ -345,7 +364,7 @@ is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
 					(other->rtindex == entry->rtindex && other->state == entry->state &&
 					 other->delta == entry->delta && equal(other->subquery, entry->subquery));
 		}
-		if (!found)
+		if (!found || !same_arguments(query, entry->rtindex, wide->absent, narrow->absent))
 			return false;
 	}
 	foreach (lc, narrow->quals)
@@ -363,7 +382,7 @@ is_subsumed(Fragment *wide, Fragment *narrow, List *outputs)
 }
 
 static List *
-drop_subsumed(List *fragments, List *outputs)
+drop_subsumed(Query *query, List *fragments, List *outputs)
 {
 	List *kept = NIL;
 	ListCell *lc;
@@ -375,10 +394,10 @@ drop_subsumed(List *fragments, List *outputs)
 
 		foreach (other, fragments)
 		{
-			if (other == lc || !is_subsumed(lfirst(lc), lfirst(other), outputs))
+			if (other == lc || !is_subsumed(query, lfirst(lc), lfirst(other), outputs))
 				continue;
 			/* Of two equal ones the first stays. */
-			needed = needed && lc < other && is_subsumed(lfirst(other), lfirst(lc), outputs);
+			needed = needed && lc < other && is_subsumed(query, lfirst(other), lfirst(lc), outputs);
 		}
 		if (needed)
 			kept = lappend(kept, lfirst(lc));
@@ -417,7 +436,8 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 	query = pgt_flatten_query(query, touched ? leaf : 0);
 	context.query = query;
 	foreach (lc,
-			 drop_subsumed(fragments_of_node((Node *) query->jointree, &context, touched), outputs))
+			 drop_subsumed(query, fragments_of_node((Node *) query->jointree, &context, touched),
+						   outputs))
 		result = lappend(result, build_query(query, lfirst(lc), outputs, emit));
 	check_count(result);
 	return result;

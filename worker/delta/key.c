@@ -317,7 +317,8 @@ walk_entry(KeyContext *context, Query *query, int rtindex, bool nullable)
 			leaf->keys = keys_of_relation(rte->relid);
 		context->leaves = lappend(context->leaves, leaf);
 	}
-	else if (pgt_flatten_is_dependent(rte))
+	else if (rte->rtekind == RTE_SUBQUERY &&
+			 (pgt_flatten_is_dependent(rte) || pgt_tree_is_function(rte)))
 		context->opaque = context->opaque || !is_one_row(rte->subquery);
 	else if (rte->rtekind == RTE_SUBQUERY && rte->subquery->setOperations == NULL)
 		walk_node(context, rte->subquery, (Node *) rte->subquery->jointree, nullable);

@@ -513,7 +513,9 @@ peel_windows(Query *query, List *windows)
 	above = pgt_tree_wrap(query);
 	above->targetList = shown;
 	above->windowClause = windows;
-	above->hasWindowFuncs = true;
+	above->hasWindowFuncs = windows != NIL;
+	above->hasTargetSRFs = expression_returns_set((Node *) shown);
+	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
 	above->hasSubLinks = query->hasSubLinks && checkExprHasSubLink((Node *) shown);
 	foreach (lc, query->windowClause)
 		add_referenced(query, lfirst_node(WindowClause, lc)->orderClause, targets, true);
@@ -628,6 +630,13 @@ peel_core(Query *query)
 	query->havingQual = having;
 	query->hasSubLinks = false;
 	return query;
+}
+
+/* Functions of the select list above; below groups and windows, that they are computed from. */
+Query *
+pgt_layer_peel_srfs(Query *query)
+{
+	return peel_windows(query, NIL);
 }
 
 /* ---- Which ---- */

@@ -150,6 +150,13 @@ rebuild_joins(Query *query, Node *node)
 	}
 }
 
+/* After columns of entries changed. */
+void
+pgt_normalize_joins(Query *query)
+{
+	rebuild_joins(query, (Node *) query->jointree);
+}
+
 static void
 flatten_joins(Query *query)
 {
@@ -157,12 +164,6 @@ flatten_joins(Query *query)
 
 	query->targetList = (List *) pgt_compat_flatten_join_vars(query, (Node *) query->targetList);
 	query->havingQual = pgt_compat_flatten_join_vars(query, query->havingQual);
-	if (query->setOperations == NULL)
-	{
-		query->jointree = (FromExpr *) pgt_compat_flatten_join_vars(query,
-																	(Node *) query->jointree);
-		rebuild_joins(query, (Node *) query->jointree);
-	}
 	/* FROM items can refer to columns of joins before them. */
 	foreach (lc, query->rtable)
 	{
@@ -178,6 +179,12 @@ flatten_joins(Query *query)
 		else if (rte->rtekind == RTE_TABLEFUNC)
 			rte->tablefunc = (TableFunc *) pgt_compat_flatten_join_vars(query,
 																		(Node *) rte->tablefunc);
+	}
+	if (query->setOperations == NULL)
+	{
+		query->jointree = (FromExpr *) pgt_compat_flatten_join_vars(query,
+																	(Node *) query->jointree);
+		rebuild_joins(query, (Node *) query->jointree);
 	}
 }
 

@@ -2,8 +2,9 @@
  * rewrite.c: constructs that are maintained by saying them in other words.
  *
  * Runs after support.c has named what the user wrote, and before stage.c cuts.
- * Each query level is rewritten on its own: set operations (rewrite_setop.c)
- * and grouping sets (rewrite_grouping.c). What stands above these in the same
+ * Each query level is rewritten on its own: set operations (rewrite_setop.c),
+ * grouping sets (rewrite_grouping.c), set-returning functions (rewrite_srf.c)
+ * and whole rows (rewrite_row.c). What stands above these in the same
  * level, such as windows, DISTINCT or LIMIT, is taken off first (layer.c).
  *
  * A subquery that refers to what is around it stays as it is: it is run for
@@ -119,7 +120,8 @@ sublink_walker(Node *node, void *context)
 static bool
 needs_peeling(const Query *query)
 {
-	return query->groupingSets != NIL ||
+	return query->groupingSets != NIL || (query->hasTargetSRFs && pgt_layer_has_limit(query)) ||
+		   (pgt_rewrite_has_srfs_above(query) && query->distinctClause != NIL) ||
 		   (query->setOperations != NULL && !pgt_tree_is_union_all(query) &&
 			pgt_layer_has_limit(query));
 }
@@ -129,15 +131,16 @@ Query *
 pgt_rewrite_query(Query *query)
 {
 	bool plain = !pgt_tree_has_outer_vars(query);
+	bool store;
 	ListCell *lc;
 
 	check_stack_depth();
-	if (plain && needs_peeling(query))
-	{
-		bool store = false;
-
+	if (plain && pgt_rewrite_has_srfs_above(query) && query->distinctClause == NIL &&
+		!pgt_layer_has_limit(query))
+		query = pgt_layer_peel_srfs(query);
+	else if (plain && needs_peeling(query))
 		query = pgt_layer_peel(query, &store);
-	}
+	pgt_rewrite_rows(query);
 	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											  : pgt_tree_rtindexes((Node *) query->jointree))
 	{
@@ -158,5 +161,8 @@ pgt_rewrite_query(Query *query)
 		return pgt_rewrite_setop(query);
 	if (query->groupingSets != NIL)
 		return pgt_rewrite_grouping_sets(query);
+	pgt_rewrite_function_joins(query, (Node *) query->jointree);
+	if (query->hasTargetSRFs)
+		return pgt_rewrite_target_srfs(query);
 	return query;
 }

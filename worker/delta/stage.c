@@ -195,7 +195,7 @@ cut_below(PgtDefinition *definition, Query *query, bool store)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
-		if (rte->rtekind != RTE_SUBQUERY)
+		if (rte->rtekind != RTE_SUBQUERY || pgt_tree_is_function(rte))
 			continue;
 		if (pgt_flatten_is_dependent(rte))
 		{

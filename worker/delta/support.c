@@ -19,7 +19,6 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -255,10 +254,16 @@ expression_walker(Node *node, void *context)
 			return false;
 		}
 		rte = rt_fetch(var->varno, ctx->query->rtable);
-		if (var->varattno < 0)
+		if (var->varattno == TableOidAttributeNumber &&
+			pgt_rewrite_is_one_table(ctx->query, var->varno))
+			pgt_support_add(ctx->definition, "tableoid of a plain table", "a constant", NULL, -1);
+		else if (var->varattno < 0)
 			unsupported(ctx->definition, "system column", exprLocation(node));
+		else if (var->varattno == 0 && pgt_flatten_is_dependent(rte))
+			unsupported(ctx->definition, "whole row of a LATERAL subquery", exprLocation(node));
 		else if (var->varattno == 0 && rte->rtekind != RTE_JOIN)
-			unsupported(ctx->definition, "whole-row reference", exprLocation(node));
+			pgt_support_add(ctx->definition, "whole-row reference", "as a row of its columns", NULL,
+							-1);
 	}
 	return expression_tree_walker(node, expression_walker, context);
 }
@@ -389,6 +394,29 @@ check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 			-1);
 }
 
+/* Its columns are made from text. */
+static void
+check_table_function(PgtDefinition *definition, RangeTblEntry *rte)
+{
+	ListCell *lc;
+
+	foreach (lc, rte->tablefunc->coltypes)
+	{
+		Oid input;
+		Oid parameter;
+
+		getTypeInputInfo(lfirst_oid(lc), &input, &parameter);
+		if (func_volatile(input) == PROVOLATILE_IMMUTABLE)
+			continue;
+		pgt_support_add(
+			definition, "XMLTABLE or JSON_TABLE", NULL,
+			psprintf("reading type %s depends on settings", format_type_be(lfirst_oid(lc))),
+			exprLocation((Node *) rte->tablefunc));
+		return;
+	}
+	pgt_support_add(definition, "XMLTABLE or JSON_TABLE", "linear", NULL, -1);
+}
+
 static void
 check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 {
@@ -400,6 +428,8 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 		case RTE_SUBQUERY:
 			if (pgt_flatten_is_dependent(rte))
 				pgt_support_add(definition, "LATERAL subquery", "affected-key recompute", NULL, -1);
+			else if (pgt_tree_is_function(rte))
+				pgt_support_add(definition, "LATERAL subquery without tables", "linear", NULL, -1);
 			break;
 		case RTE_FUNCTION:
 			if (contain_vars_of_level((Node *) rte->functions, 0))
@@ -407,7 +437,7 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 								"linear", NULL, -1);
 			break;
 		case RTE_TABLEFUNC:
-			unsupported(definition, "XMLTABLE or JSON_TABLE", -1);
+			check_table_function(definition, rte);
 			break;
 		case RTE_CTE:
 			unsupported(definition, "recursive WITH query", -1);
@@ -442,28 +472,10 @@ check_setop(PgtDefinition *definition, Node *node)
 	check_setop(definition, stmt->rarg);
 }
 
-/* Under two names, which of them is NULL is the planner's choice. */
-static bool
-groups_twice(Query *query)
-{
-	List *exprs = NIL;
-	ListCell *lc;
-
-	foreach (lc, query->groupClause)
-	{
-		Node *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
-
-		if (list_member(exprs, expr))
-			return true;
-		exprs = lappend(exprs, expr);
-	}
-	return false;
-}
-
 static void
 check_grouping_sets(PgtDefinition *definition, Query *query)
 {
-	if (groups_twice(query))
+	if (pgt_rewrite_groups_twice(query))
 		pgt_support_add(definition, "GROUPING SETS, ROLLUP or CUBE", NULL,
 						"one expression is grouped by under two names", -1);
 	else
@@ -487,6 +499,30 @@ check_limit(PgtDefinition *definition, Query *query)
 		pgt_support_add(definition, construct, "the first rows are read again", NULL, -1);
 }
 
+/* Set-returning functions of a select list become FROM items. */
+static bool
+target_srf_walker(Node *node, void *context)
+{
+	const char *construct = "set-returning function in the select list";
+
+	if (node == NULL || IsA(node, Query))
+		return false;
+	if ((IsA(node, FuncExpr) && ((FuncExpr *) node)->funcretset) ||
+		(IsA(node, OpExpr) && ((OpExpr *) node)->opretset))
+	{
+		if (type_is_rowtype(exprType(node)))
+			pgt_support_add(context, construct, NULL,
+							"a set of composite values in the select list is not maintained "
+							"incrementally",
+							exprLocation(node));
+		else if (contain_subplans(node))
+			unsupported(context, "subquery in the arguments of a FROM item", exprLocation(node));
+		else
+			pgt_support_add(context, construct, "linear", NULL, -1);
+	}
+	return expression_tree_walker(node, target_srf_walker, context);
+}
+
 /* Clauses of one query level. */
 static void
 check_clauses(PgtDefinition *definition, Query *query)
@@ -508,15 +544,14 @@ check_clauses(PgtDefinition *definition, Query *query)
 	if (query->havingQual != NULL)
 		pgt_support_add(definition, "HAVING", "by group", NULL, -1);
 	if (query->hasTargetSRFs)
-		unsupported(definition, "set-returning function in the select list", -1);
+		(void) target_srf_walker((Node *) query->targetList, definition);
 	if (query->setOperations != NULL)
 		check_setop(definition, query->setOperations);
 }
 
 static bool
-reads_dependent(Query *query, Node *arguments)
+reads_dependent(Query *query, Bitmapset *varnos)
 {
-	Bitmapset *varnos = pull_varnos(NULL, arguments);
 	int varno = -1;
 
 	while ((varno = bms_next_member(varnos, varno)) >= 0)
@@ -532,11 +567,15 @@ check_arguments(ExpressionContext *context, RangeTblEntry *rte)
 	Node *arguments[] = {(Node *) rte->functions, (Node *) rte->values_lists,
 						 (Node *) rte->tablefunc};
 
+	if (rte->rtekind == RTE_SUBQUERY &&
+		reads_dependent(context->query, pull_varnos_of_level(NULL, (Node *) rte->subquery, 1)))
+		unsupported(context->definition, "function of a LATERAL subquery", -1);
+
 	for (int i = 0; i < lengthof(arguments); i++)
 	{
 		if (contain_subplans(arguments[i]))
 			unsupported(context->definition, "subquery in the arguments of a FROM item", -1);
-		else if (reads_dependent(context->query, arguments[i]))
+		else if (reads_dependent(context->query, pull_varnos(NULL, arguments[i])))
 			unsupported(context->definition, "function of a LATERAL subquery", -1);
 		else
 			(void) expression_walker(arguments[i], context);

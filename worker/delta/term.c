@@ -102,7 +102,7 @@ transform_select(Query *query, TermContext *context, bool *weighted)
 				first = rtindex;
 			pgt_tree_use_state(query, rtindex, state, context->emit);
 		}
-		else if (rte->rtekind == RTE_SUBQUERY)
+		else if (rte->rtekind == RTE_SUBQUERY && !pgt_tree_is_function(rte))
 		{
 			if (first == 0 && has_state(rte->subquery, context->states, LEAF_DELTA))
 				first = rtindex;

@@ -273,6 +273,7 @@ pgt_tree_union_arms(Query *query)
 typedef struct NullVarsContext
 {
 	const Bitmapset *rtindexes;
+	int depth; /* levels below the query */
 } NullVarsContext;
 
 static Node *
@@ -286,18 +287,28 @@ null_vars_mutator(Node *node, void *context)
 	{
 		Var *var = (Var *) node;
 
-		if (var->varlevelsup == 0 && bms_is_member(var->varno, ctx->rtindexes))
+		if (var->varlevelsup == ctx->depth && bms_is_member(var->varno, ctx->rtindexes))
 			return (Node *) makeNullConst(var->vartype, var->vartypmod, var->varcollid);
 		return (Node *) copyObject(var);
+	}
+	if (IsA(node, Query))
+	{
+		Query *query;
+
+		ctx->depth++;
+		query = query_tree_mutator((Query *) node, null_vars_mutator, context,
+								   QTW_IGNORE_JOINALIASES);
+		ctx->depth--;
+		return (Node *) query;
 	}
 	return expression_tree_mutator(node, null_vars_mutator, context);
 }
 
-/* An expression without sublinks: columns of absent relations are NULL. */
+/* Columns of absent relations are NULL. */
 Node *
 pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes)
 {
-	NullVarsContext context = {rtindexes};
+	NullVarsContext context = {rtindexes, 0};
 
 	return bms_is_empty(rtindexes) ? node : null_vars_mutator(node, &context);
 }
@@ -572,6 +583,15 @@ pgt_tree_has_outer_vars(Query *query)
 	return query_tree_walker(query, outer_walker, &context, QTW_IGNORE_JOINALIASES);
 }
 
+/* A FROM item without tables: its rows follow from what it refers to, so it is linear. */
+bool
+pgt_tree_is_function(const RangeTblEntry *rte)
+{
+	return rte->rtekind == RTE_FUNCTION || rte->rtekind == RTE_TABLEFUNC ||
+		   (rte->rtekind == RTE_SUBQUERY && pgt_tree_has_outer_vars(rte->subquery) &&
+			pgt_tree_leaves(rte->subquery) == NIL);
+}
+
 /* Here or in a subquery. */
 bool
 pgt_tree_has_outer_join(const Query *query)
@@ -584,7 +604,8 @@ pgt_tree_has_outer_join(const Query *query)
 	{
 		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
 
-		if (rte->rtekind == RTE_SUBQUERY && pgt_tree_has_outer_join(rte->subquery))
+		if (rte->rtekind == RTE_SUBQUERY && !pgt_tree_is_function(rte) &&
+			pgt_tree_has_outer_join(rte->subquery))
 			return true;
 	}
 	return false;
