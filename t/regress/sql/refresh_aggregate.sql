@@ -36,6 +36,7 @@ SELECT pgtrickle.create_stream_table('floats', 'SELECT g, sum(f) AS sf, min(i) A
 SELECT pgt_relid::regclass, regexp_replace(value, '.*, (.*) by .*', '\1') FROM pgtrickle.pgt_stream_tables,
 	LATERAL pgtrickle.explain_st(pgt_relid::regclass::text) WHERE property = 'stage 1' ORDER BY pgt_id;
 
+SET client_min_messages = warning;
 CREATE PROCEDURE check_all() LANGUAGE plpgsql AS $$
 DECLARE
 	d record;
