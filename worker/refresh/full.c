@@ -288,7 +288,7 @@ pgt_full_run(Refresh *refresh)
 		if (index == last)
 			pgt_refresh_count(refresh, apply);
 		if (bms_is_member(stage->number, refresh->unindexed))
-			pgt_storage_create_again(refresh->st, stage, rows, index < last);
+			pgt_storage_create_again(refresh->st, stage, index < last);
 		tuplestore_end(rows->rows);
 		refresh->delta_ms += pgt_clock_ms_between(start, middle);
 		refresh->apply_ms += pgt_clock_ms_between(middle, pgt_clock_now());

@@ -256,7 +256,7 @@ extern bool pgt_storage_is_complete(const PgtStage *stage);
 extern bool pgt_storage_has_index(Oid relid, const PgtStage *stage, bool is_state);
 /* After all rows of a stage that had no identity index were written. */
 extern void pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage,
-									 PgtDeltaRows *rows, bool is_stage);
+									 bool is_stage);
 /* Makes room for wide keys among the rows to come; first: where the keys' row or the keys begin. */
 extern void pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first);
 extern void pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first);

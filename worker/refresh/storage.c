@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/detoast.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_am.h"
@@ -25,6 +26,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -42,7 +44,7 @@
 
 /* ---- Indexes ---- */
 
-static bool has_wide_keys(PgtDeltaRows *rows, int ncolumns, const AttrNumber *columns, int first);
+static bool has_wide_stored(Relation relation, int ncolumns, const AttrNumber *columns);
 
 /* Is the operator the equality of the type's default btree operator class? */
 static bool
@@ -241,7 +243,7 @@ append_order(StringInfo sql, Relation relation, const PgtStageIndex *index, int 
 }
 
 static void
-create_access_indexes(const PgtStage *stage, PgtDeltaRows *rows)
+create_access_indexes(const PgtStage *stage, bool filled)
 {
 	ListCell *lc;
 
@@ -252,13 +254,17 @@ create_access_indexes(const PgtStage *stage, PgtDeltaRows *rows)
 		Relation relation;
 		StringInfoData sql;
 
-		if (OidIsValid(get_relname_relid(name, get_rel_namespace(stage->relid))) ||
-			(rows != NULL && has_wide_keys(rows, index->ncolumns, index->columns, 0)))
+		if (OidIsValid(get_relname_relid(name, get_rel_namespace(stage->relid))))
 			continue;
+		relation = table_open(stage->relid, AccessShareLock);
+		if (filled && has_wide_stored(relation, index->ncolumns, index->columns))
+		{
+			table_close(relation, NoLock);
+			continue;
+		}
 		initStringInfo(&sql);
 		appendStringInfo(&sql, "CREATE INDEX %s ON %s (", quote_identifier(name),
 						 pgt_sqltext_relation(stage->relid));
-		relation = table_open(stage->relid, AccessShareLock);
 		for (int i = 0; i < index->ncolumns; i++)
 			append_order(&sql, relation, index, i);
 		table_close(relation, NoLock);
@@ -417,9 +423,9 @@ set_fillfactor(const PgtStage *stage)
 								 pgt_sqltext_relation(stage->relid), FILLFACTOR));
 }
 
-/* rows: what is stored already, or NULL. */
+/* filled: are there rows already? */
 static void
-create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage, PgtDeltaRows *rows)
+create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage, bool filled)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner();
 
@@ -427,7 +433,7 @@ create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage, P
 	create_identity_index(stage, is_stage);
 	create_scope_index(stage);
 	if (is_stage)
-		create_access_indexes(stage, rows);
+		create_access_indexes(stage, filled);
 	else
 		set_replica_identity(st, stage);
 	create_states(st, stage);
@@ -442,7 +448,7 @@ create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage, P
 void
 pgt_refresh_create_storage(const PgtStreamTable *st, const PgtStage *stage, bool is_stage)
 {
-	create_storage(st, stage, is_stage, NULL);
+	create_storage(st, stage, is_stage, false);
 }
 
 /* Only the state table: the rows in the user's table are still those of another query. */
@@ -567,6 +573,39 @@ pgt_refresh_drop_storage(const PgtStreamTable *st)
 #define WIDE_KEY 2000
 
 static bool
+is_wide(TupleTableSlot *slot, int ncolumns, const AttrNumber *columns, int first)
+{
+	Size width = 0;
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		bool isnull;
+		Datum value = slot_getattr(slot, first + columns[i], &isnull);
+		bool varies = TupleDescAttr(slot->tts_tupleDescriptor, first + columns[i] - 1)->attlen ==
+					  -1;
+
+		if (!isnull)
+			width += varies ? toast_raw_datum_size(value) : sizeof(Datum);
+	}
+	return width > WIDE_KEY;
+}
+
+/* Of rows that were deleted a moment ago, too: an index that is built has them. */
+static bool
+has_wide_stored(Relation relation, int ncolumns, const AttrNumber *columns)
+{
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TableScanDesc scan = table_beginscan(relation, SnapshotAny, 0, NULL);
+	bool wide = false;
+
+	while (!wide && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		wide = is_wide(slot, ncolumns, columns, 0);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return wide;
+}
+
+static bool
 has_wide_keys(PgtDeltaRows *rows, int ncolumns, const AttrNumber *columns, int first)
 {
 	TupleTableSlot *slot;
@@ -580,20 +619,7 @@ has_wide_keys(PgtDeltaRows *rows, int ncolumns, const AttrNumber *columns, int f
 	slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
 	tuplestore_rescan(rows->rows);
 	while (!wide && tuplestore_gettupleslot(rows->rows, true, false, slot))
-	{
-		Size width = 0;
-
-		for (int i = 0; i < ncolumns; i++)
-		{
-			bool isnull;
-			Datum value = slot_getattr(slot, first + columns[i], &isnull);
-			bool varies = TupleDescAttr(rows->desc, first + columns[i] - 1)->attlen == -1;
-
-			if (!isnull)
-				width += varies ? toast_raw_datum_size(value) : sizeof(Datum);
-		}
-		wide = width > WIDE_KEY;
-	}
+		wide = is_wide(slot, ncolumns, columns, first);
 	ExecDropSingleTupleTableSlot(slot);
 	tuplestore_rescan(rows->rows);
 	return wide;
@@ -757,20 +783,19 @@ pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first)
 	fit_access_indexes(stage, rows, first, true);
 }
 
-/* After everything was written: what was missing, as the new rows need it. */
+/* After everything was written: what was missing, as the rows need it. */
 void
-pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, PgtDeltaRows *rows,
-						 bool is_stage)
+pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, bool is_stage)
 {
 	Relation relation = table_open(stage->relid, AccessShareLock);
 	TargetInfo *info = pgt_target_get_stage(relation, stage);
 	bool wide = stage->identity == PGT_IDENTITY_KEY && !OidIsValid(info->index_relid) &&
 				relation->rd_rel->relreplident != REPLICA_IDENTITY_INDEX &&
 				can_be_hashed(relation, info->nkeys, info->keys) &&
-				has_wide_keys(rows, stage->nkeys, stage->keys, 0);
+				has_wide_stored(relation, stage->nkeys, stage->keys);
 	bool wide_scope = stage->nscope > 0 && !OidIsValid(info->scope_index) &&
 					  can_be_hashed(relation, info->nscope, info->scope) &&
-					  has_wide_keys(rows, stage->nscope, stage->scope, 0);
+					  has_wide_stored(relation, stage->nscope, stage->scope);
 	PgtSecurity saved = pgt_security_become_extension_owner();
 
 	table_close(relation, NoLock);
@@ -785,7 +810,7 @@ pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, PgtDel
 		mark_scope_index(stage);
 	}
 	pgt_security_restore(&saved);
-	create_storage(st, stage, is_stage, rows);
+	create_storage(st, stage, is_stage, true);
 }
 
 /* The index that finds rows of a stage's table, or of the table of its states. The table is locked. */

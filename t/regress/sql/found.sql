@@ -178,4 +178,17 @@ INSERT INTO grouped VALUES (1), (2);
 INSERT INTO beside VALUES (4);
 SELECT * FROM check_st('only_grouping');
 
+-- Rows of the former query, just deleted, are in an index that is built for another one: they
+-- may be too wide for it, too.
+CREATE TABLE former (k int, g int, x text);
+CREATE TABLE latter (k int, x text);
+INSERT INTO former SELECT 1, 1, string_agg(md5(i::text), '') FROM generate_series(1, 120) AS i;
+SELECT pgtrickle.create_stream_table('altered_window', 'SELECT k::bigint AS n, x FROM former');
+SELECT pgtrickle.create_stream_table('altered_group', 'SELECT k::bigint AS n, x FROM former');
+SELECT pgtrickle.alter_stream_table('altered_window', query => 'SELECT count(*) OVER (PARTITION BY x) AS n, x FROM latter');
+SELECT pgtrickle.alter_stream_table('altered_group', query => 'SELECT count(*) AS n, x FROM latter GROUP BY x');
+INSERT INTO latter VALUES (1, 'a'), (2, 'a');
+SELECT * FROM check_st('altered_window');
+SELECT * FROM check_st('altered_group');
+
 DROP SCHEMA found CASCADE;
