@@ -197,7 +197,7 @@ struct PgtDelta
 /* What a statement reads besides tables. */
 typedef struct Inputs
 {
-	PgtInput *inputs;
+	PgtInput *inputs; /* their estimates are their sizes until a small delta is planned */
 	int ninputs;
 	EmitContext emit;
 	uint64 changed;

@@ -27,8 +27,9 @@ typedef enum Edge
 	EDGE_NONE,		/* a cross product */
 	EDGE_CONDITION, /* some condition */
 	EDGE_EQUALITY,
-	EDGE_INDEX, /* equality on the first column of an index */
-	EDGE_UNIQUE /* equality on all columns of a unique index */
+	EDGE_INDEX,	 /* equality on the first column of an index */
+	EDGE_UNIQUE, /* equality on all columns of a unique index */
+	EDGE_DELTA	 /* equality with another delta: few rows are left */
 } Edge;
 
 /* Column of the entry that the condition equates with something already joined, or 0. */
@@ -102,8 +103,14 @@ first_free(Query *query, List *rtindexes)
 	return 0;
 }
 
+static bool
+is_delta(const RangeTblEntry *rte)
+{
+	return rte->rtekind == RTE_CTE && strncmp(rte->ctename, "pgt_delta_", 10) == 0;
+}
+
 static Edge
-rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
+rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid, bool delta)
 {
 	Bitmapset *columns = NULL;
 	Edge edge = EDGE_NONE;
@@ -126,6 +133,8 @@ rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid)
 			columns = bms_add_member(columns, attno);
 		}
 	}
+	if (columns != NULL && delta)
+		return EDGE_DELTA;
 	if (columns != NULL && OidIsValid(relid))
 	{
 		Relation relation = relation_open(relid, AccessShareLock);
@@ -200,7 +209,8 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 			if (!bms_is_subset(needs, joined))
 				continue;
 			edge = rate_entry(lfirst_int(lc), original, joined,
-							  rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
+							  rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid,
+							  is_delta(rte));
 			/* A function of what is joined is no cross product. */
 			if (!bms_is_empty(needs))
 				edge = Max(edge, EDGE_EQUALITY);

@@ -13,7 +13,10 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/relation.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
@@ -35,8 +38,7 @@
 
 #include "delta_internal.h"
 
-#define SMALL_DELTA 2000	  /* images; above, hash joins are allowed */
-#define LARGE_ESTIMATE 100000 /* images the planner believes in for the large class */
+#define SMALL_DELTA 2000 /* images; above, hash joins are allowed */
 #define SMALL_ESTIMATE 50
 #define SMALL_TABLE_PAGES 64 /* reading this much whole is no defect of a plan */
 
@@ -263,20 +265,34 @@ evict_plans(void)
 
 /* ---- Planning ---- */
 
-/* Settings under which statements of a class are planned; undone by the caller. */
+/*
+ * How freely a statement is planned. Only nested loops: what the query's
+ * indexes can do. Indexed: deltas may be hashed, too, but no table is read whole.
+ * Free: a delta so large, or so few indexes, that reading tables whole may pay.
+ */
+typedef enum Freedom
+{
+	FREEDOM_LOOPS,
+	FREEDOM_INDEXED,
+	FREEDOM_ALL
+} Freedom;
+
+/* Settings under which statements are planned; undone by the caller. */
 static int
-set_planner(bool large, bool ordered)
+set_planner(Freedom freedom, bool ordered)
 {
 	int level = NewGUCNestLevel();
-	const char *const settings[][2] = {{"row_security", "off"},
-									   {"enable_hashjoin", large ? "on" : "off"},
-									   {"enable_mergejoin", large ? "on" : "off"},
-									   {"join_collapse_limit", ordered ? "1" : "8"},
-									   {"from_collapse_limit", ordered ? "1" : "8"},
-									   {"random_page_cost", "1.1"},
-									   {"max_parallel_workers_per_gather", "0"},
-									   {"jit", "off"},
-									   {"plan_cache_mode", "auto"}};
+	const char *const settings[][2] = {
+		{"row_security", "off"},
+		{"enable_hashjoin", freedom >= FREEDOM_INDEXED ? "on" : "off"},
+		{"enable_mergejoin", freedom == FREEDOM_ALL ? "on" : "off"},
+		{"enable_seqscan", freedom == FREEDOM_INDEXED ? "off" : "on"},
+		{"join_collapse_limit", ordered ? "1" : "8"},
+		{"from_collapse_limit", ordered ? "1" : "8"},
+		{"random_page_cost", "1.1"},
+		{"max_parallel_workers_per_gather", "0"},
+		{"jit", "off"},
+		{"plan_cache_mode", "auto"}};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
@@ -292,9 +308,10 @@ reads_whole_table(Plan *plan, List *rtable)
 
 	if (plan == NULL)
 		return false;
-	if (IsA(plan, SeqScan))
+	if (IsA(plan, SeqScan) || (IsA(plan, IndexScan) && ((IndexScan *) plan)->indexqual == NIL) ||
+		(IsA(plan, IndexOnlyScan) && ((IndexOnlyScan *) plan)->indexqual == NIL))
 	{
-		RangeTblEntry *rte = list_nth(rtable, ((SeqScan *) plan)->scan.scanrelid - 1);
+		RangeTblEntry *rte = list_nth(rtable, ((Scan *) plan)->scanrelid - 1);
 		Relation relation = relation_open(rte->relid, NoLock);
 		bool big = RelationGetNumberOfBlocks(relation) > SMALL_TABLE_PAGES;
 
@@ -313,7 +330,7 @@ reads_whole_table(Plan *plan, List *rtable)
 PgtPlan *
 pgt_plan_small(const char *sql, Inputs *inputs, bool ordered)
 {
-	int level = set_planner(false, ordered);
+	int level = set_planner(FREEDOM_LOOPS, ordered);
 	PgtPlan *plan;
 
 	for (int i = 0; i < inputs->ninputs; i++)
@@ -324,29 +341,52 @@ pgt_plan_small(const char *sql, Inputs *inputs, bool ordered)
 	return plan;
 }
 
+/* Plans a statement; NULL if the plan would read a table of some size whole and must not. */
+static PgtPlan *
+plan_with(const char *sql, Inputs *inputs, bool ordered, Freedom freedom)
+{
+	int level = set_planner(freedom, ordered);
+	PgtPlan *plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
+	PlannedStmt *stmt = pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
+
+	AtEOXact_GUC(false, level);
+	if (freedom == FREEDOM_ALL || !reads_whole_table(stmt->planTree, stmt->rtable))
+		return plan;
+	pgt_spi_free_plan(plan);
+	return NULL;
+}
+
 PgtPlan *
 pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 {
 	bool large = inputs->nrows > SMALL_DELTA;
-	int level = set_planner(large, ordered);
-	PgtPlan *plan;
-	PlannedStmt *stmt;
+	PgtPlan *plan = NULL;
 
+	for (int i = 0; i < inputs->ninputs && !large; i++)
+		inputs->inputs[i].estimate = SMALL_ESTIMATE;
+	if (!large)
+		plan = plan_with(sql, inputs, ordered, FREEDOM_INDEXED);
+	if (!large && plan == NULL)
+		plan = plan_with(sql, inputs, ordered, FREEDOM_LOOPS);
+	/* Without an index, one hash of the delta beats a scan for every row of it. */
+	return plan != NULL ? plan : plan_with(sql, inputs, ordered, FREEDOM_ALL);
+}
+
+/*
+ * Large deltas are planned for their sizes, to a power of ten each: a hundred
+ * rows of a small table that reach a million of a large one are not the
+ * same as the reverse.
+ */
+static uint64
+size_class(Inputs *inputs)
+{
+	uint64 class = 0;
+
+	if (inputs->nrows <= SMALL_DELTA)
+		return 0;
 	for (int i = 0; i < inputs->ninputs; i++)
-		inputs->inputs[i].estimate = large ? LARGE_ESTIMATE : SMALL_ESTIMATE;
-	plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
-	stmt = pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
-	AtEOXact_GUC(false, level);
-	if (!large && reads_whole_table(stmt->planTree, stmt->rtable))
-	{
-		/* Without an index, one hash of the delta beats a scan for every row of it. */
-		pgt_spi_free_plan(plan);
-		level = set_planner(true, ordered);
-		plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
-		(void) pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
-		AtEOXact_GUC(false, level);
-	}
-	return plan;
+		class = hash_combine64(class, 1 + (uint64) log10(Max(inputs->inputs[i].estimate, 1)));
+	return class;
 }
 
 const char *
@@ -392,7 +432,7 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 	memset(&key, 0, sizeof(key));
 	key.pgt_id = delta->pgt_id;
 	key.changed = inputs->changed;
-	key.shape = inputs->shape;
+	key.shape = hash_combine64(inputs->shape, size_class(inputs));
 	key.stage = stage->number;
 	key.purpose = purpose;
 	key.large = large;

@@ -99,6 +99,7 @@ pgt_run_collect_changes(PgtDelta *delta, const PgtStage *stage, const PgtDeltaIn
 		in->name = psprintf("pgt_delta_%d", number);
 		in->desc = input_desc(changes, shape);
 		in->rows = changes->rows;
+		in->estimate = changes->nrows;
 		result->emit.shapes = lappend(result->emit.shapes, shape);
 		result->changed |= UINT64CONST(1) << number;
 		result->shape = hash_combine64(result->shape, number);
@@ -121,6 +122,7 @@ pgt_run_add_keys(const PgtStage *stage, PgtDeltaRows *keys, Tuplestorestate *row
 	in->desc = pgt_emit_key_desc(stage);
 	add_types(&result->shape, in->desc);
 	in->rows = rows;
+	in->estimate = keys->nrows;
 	result->nrows += keys->nrows;
 }
 

@@ -19,7 +19,7 @@
 #include "delta_internal.h"
 
 #define INT4_MULTIPLY 514 /* pg_operator oid of int4 * int4; see pg_operator.dat */
-#define MAX_INCLUSION_EXCLUSION 3
+#define MAX_INCLUSION_EXCLUSION 5
 
 typedef struct TermContext
 {

@@ -749,7 +749,7 @@ append_cte(StringInfo sql, const ChangeShape *shape, bool old)
 	appendStringInfoString(sql, ") AS NOT MATERIALIZED (SELECT 1");
 	for (int i = 0; i < shape->ncolumns; i++)
 		appendStringInfo(sql, ", %s", pgt_sqltext_column(shape->relid, shape->attnums[i]));
-	appendStringInfo(sql, " FROM %s UNION ALL SELECT %spgt_w%s FROM pgt_delta_%d)",
+	appendStringInfo(sql, " FROM %s UNION ALL (SELECT %spgt_w%s FROM pgt_delta_%d OFFSET 0))",
 					 pgt_sqltext_relation(shape->relid), old ? "-" : "", columns.data,
 					 shape->number);
 }
