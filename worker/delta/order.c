@@ -109,8 +109,17 @@ is_delta(const RangeTblEntry *rte)
 	return rte->rtekind == RTE_CTE && strncmp(rte->ctename, "pgt_delta_", 10) == 0;
 }
 
+/* The number in its table of a column of an old state, whose columns are pgt_w, c1, c2 ... */
+static AttrNumber
+table_column(const RangeTblEntry *rte, AttrNumber attno)
+{
+	if (rte->rtekind != RTE_CTE || !OidIsValid(rte->relid))
+		return attno;
+	return atoi(strVal(list_nth(rte->eref->colnames, attno - 1)) + 1);
+}
+
 static Edge
-rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid, bool delta)
+rate_entry(int rtindex, List *quals, Bitmapset *joined, const RangeTblEntry *rte)
 {
 	Bitmapset *columns = NULL;
 	Edge edge = EDGE_NONE;
@@ -130,14 +139,15 @@ rate_entry(int rtindex, List *quals, Bitmapset *joined, Oid relid, bool delta)
 		if (attno > 0)
 		{
 			edge = Max(edge, EDGE_EQUALITY);
-			columns = bms_add_member(columns, attno);
+			columns = bms_add_member(columns, table_column(rte, attno));
 		}
 	}
-	if (columns != NULL && delta)
+	if (columns != NULL && is_delta(rte))
 		return EDGE_DELTA;
-	if (columns != NULL && OidIsValid(relid))
+	if (columns != NULL && OidIsValid(rte->relid) &&
+		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_CTE))
 	{
-		Relation relation = relation_open(relid, AccessShareLock);
+		Relation relation = relation_open(rte->relid, AccessShareLock);
 		List *indexes = RelationGetIndexList(relation);
 
 		foreach (lc, indexes)
@@ -208,9 +218,7 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 
 			if (!bms_is_subset(needs, joined))
 				continue;
-			edge = rate_entry(lfirst_int(lc), original, joined,
-							  rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid,
-							  is_delta(rte));
+			edge = rate_entry(lfirst_int(lc), original, joined, rte);
 			/* A function of what is joined is no cross product. */
 			if (!bms_is_empty(needs))
 				edge = Max(edge, EDGE_EQUALITY);

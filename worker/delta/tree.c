@@ -437,6 +437,8 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	remap_walker((Node *) query->targetList, &remap);
 	remap_walker((Node *) query->jointree, &remap);
 	pgt_tree_name_input(rte, name, names);
+	if (state != LEAF_DELTA)
+		rte->relid = shape->relid; /* for the join order: it has the table's indexes */
 }
 
 /* Appends the columns of an entry or join that exist, as Vars with names. */

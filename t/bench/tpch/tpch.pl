@@ -5,6 +5,7 @@
 #   --percent LIST   of the data changed before a refresh (default 0.1,1)
 #   --rounds N       refreshes per figure, after one that plans (default 3)
 #   --queries LIST   (default 1-22)
+#   --mode MODE      refresh mode of the stream tables (default AUTO)
 #   --orders-only    changes of orders and lineitem only
 #   --socket DIR --port N   an existing server's (database tpch_bench, which is replaced)
 use strict;
@@ -23,13 +24,13 @@ use Oracle::Server;
 use Tpch;
 
 my @arguments = @ARGV;
-my %opt = (scale => 1, percent => '0.1,1', rounds => 3, queries => '1-22', port => 5432);
-GetOptions(\%opt, qw(scale=f percent=s rounds=i queries=s orders-only socket=s port=i)) or exit 2;
+my %opt = (scale => 1, percent => '0.1,1', rounds => 3, queries => '1-22', mode => 'AUTO', port => 5432);
+GetOptions(\%opt, qw(scale=f percent=s rounds=i queries=s mode=s orders-only socket=s port=i)) or exit 2;
 $| = 1;
 
 my @queries = map { /^(\d+)-(\d+)$/ ? ($1 .. $2) : $_ } split /,/, $opt{queries};
 my $server = $opt{socket} ? undef : Oracle::Server->start(
-	settings => "fsync = on\nfull_page_writes = on\nshared_buffers = 1GB\nwork_mem = 64MB\nmax_wal_size = 8GB\n"
+	settings => "fsync = on\nfull_page_writes = on\nshared_buffers = 1GB\nmaintenance_work_mem = 256MB\nwork_mem = 64MB\nmax_wal_size = 8GB\n"
 	  . "effective_cache_size = 4GB\ncheckpoint_timeout = 1h\nautovacuum = off\nlog_error_verbosity = default\n");
 my $dbh = database();
 my $tpch = Tpch->new($dbh, scale => $opt{scale});
@@ -41,9 +42,9 @@ for my $n (@queries)
 {
 	progress("Q$n, recomputing");
 	$tpch->run("CREATE MATERIALIZED VIEW m AS " . $tpch->query($n));
-	$full{$n} = [ median(map { timed('REFRESH MATERIALIZED VIEW m') } 1 .. 3) ];
+	$full{$n} = [ median(map { timed('REFRESH MATERIALIZED VIEW m') } 1 .. ($opt{rounds} > 1 ? 3 : 1)) ];
 	$tpch->run('DROP MATERIALIZED VIEW m');
-	$why{$n} = $tpch->create($n);
+	$why{$n} = $tpch->create($n, $opt{mode});
 	push @{ $full{$n} }, $tpch->refresh($n, 'FULL');
 	my @stages = map { s/^\S+, //r =~ s/ by .*//r } @{ $dbh->selectcol_arrayref(
 		"SELECT value FROM pgtrickle.explain_st('q$n') WHERE property LIKE 'stage %'") };

@@ -63,13 +63,15 @@ sub load
 	$self->run('VACUUM ANALYZE');
 }
 
-# Creates qN. Returns undef, or why it cannot be maintained incrementally.
+# Creates qN, DIFFERENTIAL or in the given mode. Returns undef, or why it cannot be
+# maintained incrementally.
 sub create
 {
-	my ($self, $n) = @_;
+	my ($self, $n, $mode) = @_;
 	my $create = "SELECT pgtrickle.create_stream_table('q$n', \$q\$$self->{queries}{$n}\$q\$, schedule => '1h',";
 
-	return undef if eval { $self->run("$create refresh_mode => 'DIFFERENTIAL')"); 1 };
+	$mode ||= 'DIFFERENTIAL';
+	return undef if eval { $self->run("$create refresh_mode => '$mode')"); 1 };
 	my $why = $@;
 	$self->run("$create refresh_mode => 'AUTO')");
 	$why =~ s/^DBD::Pg::db do failed: //;
