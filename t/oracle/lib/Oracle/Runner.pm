@@ -264,6 +264,14 @@ sub create_stream
 		$ok = $self->in_transaction($s) ? undef : $self->run_sql($s, stream_sql($stream, 'AUTO'));
 		return $self->abort($s) unless defined $ok;
 	}
+	if (!$ok && $self->{sqlstate} eq '42P10' && $self->{message} =~ /position -?\d+ is not in select list/)
+	{
+		# PostgreSQL prints a constant key like -(0) as a column number, in its own views, too.
+		$self->count('queries that PostgreSQL rejects', 'as it prints them');
+		$stream->{rejected} = $self->{message};
+		$self->abort($s);
+		return 0;
+	}
 	if (!$ok)
 	{
 		my $state = $self->{sqlstate};
