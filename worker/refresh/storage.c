@@ -687,8 +687,17 @@ fit(const PgtStage *stage, PgtDeltaRows *rows, const AttrNumber *columns, int fi
 				has_wide_keys(rows, info->nkeys, columns, first);
 
 	table_close(relation, NoLock);
-	if (wide)
-		replace_by_hash_index(stage, relid, info->index_relid, info, is_state);
+	if (!wide)
+		return;
+	replace_by_hash_index(stage, relid, info->index_relid, info, is_state);
+	/* The index that went may have served the partitions, whose columns are not wide. */
+	if (!is_state)
+	{
+		PgtSecurity saved = pgt_security_become_extension_owner();
+
+		create_scope_index(stage);
+		pgt_security_restore(&saved);
+	}
 }
 
 /* The same for the index on the scope; one that the user made stays as it is. */

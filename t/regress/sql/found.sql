@@ -191,4 +191,16 @@ INSERT INTO latter VALUES (1, 'a'), (2, 'a');
 SELECT * FROM check_st('altered_window');
 SELECT * FROM check_st('altered_group');
 
+-- The unique index of a stage serves its partitions, too; when a key becomes too wide for it, the
+-- partitions need one of their own.
+CREATE TABLE served (id int PRIMARY KEY, m text, x text);
+SELECT pgtrickle.create_stream_table('served_window',
+	'SELECT md5(x) AS x, max(count(*)) OVER (PARTITION BY m) AS n FROM served GROUP BY m, x');
+INSERT INTO served VALUES (1, 'a', 'b'), (2, 'a', 'b');
+SELECT * FROM check_st('served_window');
+INSERT INTO served SELECT 3, 'a', string_agg(md5(i::text), '') FROM generate_series(1, 120) AS i;
+SELECT * FROM check_st('served_window');
+DELETE FROM served WHERE id = 2;
+SELECT * FROM check_st('served_window');
+
 DROP SCHEMA found CASCADE;
