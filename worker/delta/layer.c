@@ -16,6 +16,8 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_oper.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
@@ -602,6 +604,65 @@ show_keys(Query *query)
 	}
 }
 
+typedef struct DependentColumns
+{
+	List *known; /* group keys, and what was found */
+	List *found;
+} DependentColumns;
+
+/* Columns outside of aggregates that are no group keys. */
+static bool
+dependent_walker(Node *node, void *context)
+{
+	DependentColumns *columns = context;
+	ListCell *lc;
+
+	if (node == NULL || IsA(node, Aggref))
+		return false;
+	foreach (lc, columns->known)
+		if (equal(lfirst(lc), node))
+			return false;
+	if (IsA(node, Var))
+	{
+		columns->known = lappend(columns->known, node);
+		columns->found = lappend(columns->found, node);
+		return false;
+	}
+	return expression_tree_walker(node, dependent_walker, context);
+}
+
+/*
+ * Columns that a primary key among the group keys determines are group keys of
+ * their own where the rows come from a subquery.
+ */
+static void
+group_dependent(Query *query)
+{
+	DependentColumns columns = {.known = clause_expressions(query->groupClause, query->targetList)};
+	ListCell *lc;
+
+	(void) dependent_walker((Node *) query->targetList, &columns);
+	(void) dependent_walker(query->havingQual, &columns);
+	foreach (lc, columns.found)
+	{
+		Expr *expr = lfirst(lc);
+		TargetEntry *tle = tlist_member(expr, query->targetList);
+		SortGroupClause *clause = makeNode(SortGroupClause);
+
+		get_sort_group_operators(exprType((Node *) expr), false, false, false, &clause->sortop,
+								 &clause->eqop, NULL, &clause->hashable);
+		if (!OidIsValid(clause->eqop))
+			continue;
+		if (tle == NULL)
+		{
+			tle = makeTargetEntry(copyObject(expr), list_length(query->targetList) + 1, NULL, true);
+			query->targetList = lappend(query->targetList, tle);
+		}
+		clause->tleSortGroupRef = assignSortGroupRef(tle, query->targetList);
+		query->groupClause = lappend(query->groupClause, clause);
+	}
+}
+
 /* The rows that are grouped below, with what subqueries answer for them. */
 static Query *
 peel_core(Query *query)
@@ -629,6 +690,8 @@ peel_core(Query *query)
 	query->targetList = shown;
 	query->havingQual = having;
 	query->hasSubLinks = false;
+	if (query->groupClause != NIL)
+		group_dependent(query);
 	return query;
 }
 

@@ -203,4 +203,15 @@ SELECT * FROM check_st('served_window');
 DELETE FROM served WHERE id = 2;
 SELECT * FROM check_st('served_window');
 
+-- A column that the primary key in GROUP BY determines, shown over aggregates of what a subquery
+-- answers: the grouped rows are a subquery then, which has no primary key.
+CREATE TABLE keyed (id int PRIMARY KEY, b boolean, n int);
+CREATE TABLE asked (g int);
+INSERT INTO keyed VALUES (1, true, 1), (2, false, 2);
+SELECT pgtrickle.create_stream_table('dependent',
+	'SELECT a.b, a.n + 1 AS m, sum((SELECT max(g) FROM asked WHERE g <= a.n)) AS s FROM keyed AS a GROUP BY a.id HAVING count(a.n) < 5');
+INSERT INTO asked VALUES (1);
+UPDATE keyed SET b = NULL WHERE id = 2;
+SELECT * FROM check_st('dependent');
+
 DROP SCHEMA found CASCADE;
