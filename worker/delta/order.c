@@ -228,6 +228,8 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 				best = lfirst_int(lc);
 			}
 		}
+		if (best == 0)
+			elog(ERROR, "a FROM item of the query refers to one that is not there");
 		waiting = list_delete_int(waiting, best);
 		joined = bms_add_member(joined, best);
 		tree = pgt_tree_join(query, tree, best, take_conditions(&quals, joined));

@@ -499,11 +499,30 @@ check_limit(PgtDefinition *definition, Query *query)
 		pgt_support_add(definition, construct, "the first rows are read again", NULL, -1);
 }
 
+static bool
+reads_dependent(Query *query, Bitmapset *varnos)
+{
+	int varno = -1;
+
+	while ((varno = bms_next_member(varnos, varno)) >= 0)
+		if (pgt_flatten_is_dependent(rt_fetch(varno, query->rtable)))
+			return true;
+	return false;
+}
+
+typedef struct TargetSrfContext
+{
+	PgtDefinition *definition;
+	Query *query;
+} TargetSrfContext;
+
 /* Set-returning functions of a select list become FROM items. */
 static bool
 target_srf_walker(Node *node, void *context)
 {
 	const char *construct = "set-returning function in the select list";
+	PgtDefinition *definition = ((TargetSrfContext *) context)->definition;
+	Query *query = ((TargetSrfContext *) context)->query;
 
 	if (node == NULL || IsA(node, Query))
 		return false;
@@ -511,14 +530,16 @@ target_srf_walker(Node *node, void *context)
 		(IsA(node, OpExpr) && ((OpExpr *) node)->opretset))
 	{
 		if (type_is_rowtype(exprType(node)))
-			pgt_support_add(context, construct, NULL,
+			pgt_support_add(definition, construct, NULL,
 							"a set of composite values in the select list is not maintained "
 							"incrementally",
 							exprLocation(node));
 		else if (contain_subplans(node))
-			unsupported(context, "subquery in the arguments of a FROM item", exprLocation(node));
+			unsupported(definition, "subquery in the arguments of a FROM item", exprLocation(node));
+		else if (reads_dependent(query, pull_varnos(NULL, node)))
+			unsupported(definition, "function of a LATERAL subquery", exprLocation(node));
 		else
-			pgt_support_add(context, construct, "linear", NULL, -1);
+			pgt_support_add(definition, construct, "linear", NULL, -1);
 	}
 	return expression_tree_walker(node, target_srf_walker, context);
 }
@@ -544,20 +565,13 @@ check_clauses(PgtDefinition *definition, Query *query)
 	if (query->havingQual != NULL)
 		pgt_support_add(definition, "HAVING", "by group", NULL, -1);
 	if (query->hasTargetSRFs)
-		(void) target_srf_walker((Node *) query->targetList, definition);
+	{
+		TargetSrfContext context = {definition, query};
+
+		(void) target_srf_walker((Node *) query->targetList, &context);
+	}
 	if (query->setOperations != NULL)
 		check_setop(definition, query->setOperations);
-}
-
-static bool
-reads_dependent(Query *query, Bitmapset *varnos)
-{
-	int varno = -1;
-
-	while ((varno = bms_next_member(varnos, varno)) >= 0)
-		if (pgt_flatten_is_dependent(rt_fetch(varno, query->rtable)))
-			return true;
-	return false;
 }
 
 /* What FROM items that are no tables are computed from. */

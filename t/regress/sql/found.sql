@@ -214,4 +214,15 @@ INSERT INTO asked VALUES (1);
 UPDATE keyed SET b = NULL WHERE id = 2;
 SELECT * FROM check_st('dependent');
 
+-- A function with rows in the select list over a column of a LATERAL subquery: as a FROM item it
+-- was refused, here the server crashed.
+CREATE TABLE srf_a (k int, g int);
+CREATE TABLE srf_b (k int, g int);
+SELECT pgtrickle.create_stream_table('lateral_srf',
+	'SELECT a.g, generate_series(1, l.g) AS i FROM srf_a AS a CROSS JOIN LATERAL (SELECT b.g FROM srf_b AS b WHERE b.k = a.k) AS l');
+SELECT effective_mode, reason FROM pgtrickle.explain_refresh_mode('lateral_srf');
+INSERT INTO srf_a VALUES (1, 1);
+INSERT INTO srf_b VALUES (1, 2);
+SELECT * FROM check_st('lateral_srf');
+
 DROP SCHEMA found CASCADE;
