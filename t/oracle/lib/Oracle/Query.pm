@@ -58,7 +58,8 @@ sub make_query_like
 	my ($relations, $query) = @_;
 
 	start_query($relations);
-	return make_select(1, [ map { $_->{type} } query_columns($query) ]);
+	# A row of nothing has no type that a table could store.
+	return make_select(1, [ map { $_->{type} eq 'row' ? 'int4' : $_->{type} } query_columns($query) ]);
 }
 
 sub make_view_query

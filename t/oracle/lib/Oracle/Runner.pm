@@ -523,6 +523,12 @@ sub refresh_failed
 	}
 	my $plain = $state =~ /^2[12]/ ? $self->query_error($s, $name) : undef;
 	$self->abort($s);
+	if ($state eq '54000' && grep { defined $_->{sql} && $_->{sql} =~ /^CREATE INDEX ON / } @{ $self->{case}{steps} })
+	{
+		# An index of the user cannot hold what the query has now.
+		$self->count('refreshes', "index of the user $state");
+		return 0;
+	}
 	if ($state eq '42P01' && !$self->exists_in($s, $name))
 	{
 		# Another session dropped it meanwhile.

@@ -49,7 +49,7 @@ sub needed_setup
 	my @all = setup_sql($case);
 	my $count = @Oracle::Schema::PREAMBLE;
 	my @rest = @all[ $count .. $#all ];
-	my $text = join("\n", @rest, map({ query_sql($_->{q}) } @{ $case->{streams} }),
+	my $text = join("\n", @rest, map({ query_sql($_->{q}) } @{ $case->{streams} }, grep { $_->{q} } @{ $case->{steps} }),
 		map { defined $_->{sql} ? $_->{sql} : defined $_->{rows} ? insert_step_sql($case, $_) || '' : '' } @{ $case->{steps} });
 	my @kept;
 
