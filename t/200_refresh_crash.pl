@@ -96,9 +96,10 @@ for my $point (qw(refresh-after-snapshot refresh-before-apply refresh-after-appl
 # The whole chain in one transaction, killed before it commits.
 change();
 refresh_all('BEGIN;');
+my $offset = -s $node->logfile;
 my ($status) = $node->psql('postgres', "BEGIN; SET LOCAL pg_trickle.test_points = 'refresh-before-commit=kill';"
 	  . "SELECT pgtrickle.refresh_stream_table('chain'); COMMIT;");
-$node->poll_query_until('postgres', 'SELECT true');
+wait_for_restart($offset);
 all_right('chain in a transaction');
 
 # Committed, then the server dies at once. With synchronous_commit = off the commit itself may be lost.
@@ -123,10 +124,11 @@ $holder->query_safe('BEGIN; LOCK TABLE sums IN SHARE ROW EXCLUSIVE MODE;');
 $session->query_until(qr/started/, "\\echo started\nSELECT pgtrickle.refresh_stream_table('sums');\n");
 wait_until($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $pid AND NOT granted");
 change();
+$offset = -s $node->logfile;
 kill 'KILL', $pid;
 eval { $session->quit };
 eval { $holder->quit };
-$node->poll_query_until('postgres', 'SELECT true');
+wait_for_restart($offset);
 all_right('killed while it waited for a lock');
 
 # Terminated instead: nobody else is affected.
