@@ -93,13 +93,16 @@ for my $point (qw(refresh-after-snapshot refresh-before-apply refresh-after-appl
 	}
 }
 
-# The whole chain in one transaction, killed before it commits.
+# The whole chain in one transaction, killed before its last refresh commits: all of it is undone.
 change();
-refresh_all('BEGIN;');
+my $before = image('rows');
 my $offset = -s $node->logfile;
-my ($status) = $node->psql('postgres', "BEGIN; SET LOCAL pg_trickle.test_points = 'refresh-before-commit=kill';"
+my ($status) = $node->psql('postgres', "BEGIN; SELECT pgtrickle.refresh_stream_table('rows');"
+	  . "SET LOCAL pg_trickle.test_points = 'refresh-before-commit=kill';"
 	  . "SELECT pgtrickle.refresh_stream_table('chain'); COMMIT;");
+isnt($status, 0, 'the chain in a transaction: killed');
 wait_for_restart($offset);
+is(image('rows'), $before, 'the chain in a transaction: the first of it is undone, too');
 all_right('chain in a transaction');
 
 # Committed, then the server dies at once. With synchronous_commit = off the commit itself may be lost.

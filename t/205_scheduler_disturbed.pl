@@ -101,7 +101,8 @@ $holder->query_safe('COMMIT; BEGIN; ALTER TABLE other ADD COLUMN note text');
 sql('INSERT INTO free VALUES (-2)');
 wait_until($node, 'SELECT count(*) = 1 FROM of_free WHERE id = -2');
 $holder->query_safe('INSERT INTO other VALUES (3); COMMIT');
-wait_until($node, 'SELECT bool_and(n = 2) FROM (SELECT count(*) AS n FROM locked3 UNION ALL SELECT count(*) FROM locked4) x');
+wait_until($node, 'SELECT count(*) = 2 FROM (SELECT id FROM locked3 UNION ALL SELECT id FROM locked4) x WHERE id = 3');
+wait_until($node, 'SELECT count(*) = 0 FROM (SELECT id FROM locked3 UNION ALL SELECT id FROM locked4) x WHERE id = 1');
 stream_table_is_right($node, "locked$_") for 3 .. 4;
 $holder->quit;
 
