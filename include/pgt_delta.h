@@ -24,6 +24,9 @@ typedef enum PgtIdentity
 	PGT_IDENTITY_ROW	 /* the whole row as an image; duplicates are copies */
 } PgtIdentity;
 
+/* The comment on the index that identifies the rows of a stage: which one is ours. */
+#define PGT_IDENTITY_COMMENT "identity of the rows of this stream table"
+
 typedef enum PgtTechnique
 {
 	PGT_TECHNIQUE_LINEAR,	 /* signed rows of the output */

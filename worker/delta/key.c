@@ -13,12 +13,15 @@
 #include "access/relation.h"
 #include "access/sysattr.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "commands/comment.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -26,6 +29,7 @@
 #include "utils/typcache.h"
 
 #include "pgt_compat.h"
+#include "pgt_stream_table.h"
 
 #include "delta_internal.h"
 
@@ -208,6 +212,50 @@ key_of_index(Relation relation, Relation index)
 	return key;
 }
 
+/*
+ * The key of a stream table whose values became too wide for a unique index: an
+ * index on their hash stands in for it, and refreshes keep it unique.
+ */
+static UniqueKey *
+key_of_hash_index(Relation relation, Relation index)
+{
+	List *expressions = RelationGetIndexExpressions(index);
+	FuncExpr *call = list_length(expressions) == 1 ? linitial(expressions) : NULL;
+	char *comment;
+	List *columns;
+	UniqueKey *key;
+	ListCell *lc;
+
+	if (call == NULL || !IsA(call, FuncExpr) || call->funcid != F_HASH_RECORD_EXTENDED ||
+		!IsA(linitial(call->args), RowExpr) || !index->rd_index->indisvalid ||
+		RelationGetIndexPredicate(index) != NIL)
+		return NULL;
+	comment = GetComment(RelationGetRelid(index), RelationRelationId, 0);
+	if (comment == NULL || strcmp(comment, PGT_IDENTITY_COMMENT) != 0 ||
+		pgt_stream_table_find(RelationGetRelid(relation)) == NULL)
+		return NULL;
+	columns = linitial_node(RowExpr, call->args)->args;
+	key = palloc0(sizeof(UniqueKey));
+	key->index = RelationGetRelid(index);
+	key->ncolumns = list_length(columns);
+	key->not_null = true;
+	key->identifies = true;
+	foreach (lc, columns)
+	{
+		Var *var = lfirst(lc);
+		int i = foreach_current_index(lc);
+
+		if (!IsA(var, Var) || var->varattno <= 0)
+			return NULL;
+		key->columns[i] = var->varattno;
+		key->families[i] = lookup_type_cache(var->vartype, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+		key->collations[i] = var->varcollid;
+		key->not_null = key->not_null &&
+						TupleDescAttr(RelationGetDescr(relation), var->varattno - 1)->attnotnull;
+	}
+	return key;
+}
+
 static Bitmapset *
 not_null_columns(Oid relid)
 {
@@ -226,7 +274,6 @@ static List *
 keys_of_relation(Oid relid)
 {
 	Relation relation = relation_open(relid, AccessShareLock);
-	Oid primary;
 	List *keys = NIL;
 	ListCell *lc;
 
@@ -234,10 +281,16 @@ keys_of_relation(Oid relid)
 	{
 		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 		UniqueKey *key = key_of_index(relation, index);
+		bool first = lfirst_oid(lc) == relation->rd_pkindex;
 
-		primary = relation->rd_pkindex;
+		/* It takes the place of the first one. */
+		if (key == NULL && !OidIsValid(relation->rd_pkindex))
+		{
+			key = key_of_hash_index(relation, index);
+			first = true;
+		}
 		if (key != NULL)
-			keys = lfirst_oid(lc) == primary ? lcons(key, keys) : lappend(keys, key);
+			keys = first ? lcons(key, keys) : lappend(keys, key);
 		index_close(index, AccessShareLock);
 	}
 	relation_close(relation, AccessShareLock);

@@ -17,13 +17,19 @@
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_opclass.h"
+#include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
 #include "commands/comment.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "parser/parse_agg.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -38,7 +44,6 @@
 
 #include "refresh_internal.h"
 
-#define INDEX_COMMENT "identity of the rows of this stream table"
 #define SCOPE_COMMENT "partitions of the rows of this stream table"
 #define FILLFACTOR 80 /* of tables whose rows are updated */
 
@@ -122,7 +127,7 @@ key_columns(Relation relation, int nkeys, const AttrNumber *keys, const Oid *ope
 }
 
 /* A comment tells which index is ours, also to the user, and survives a dump. */
-static void
+static Oid
 mark_index(const PgtStage *stage, bool is_state)
 {
 	Relation relation = table_open(is_state ? stage->state_relid : stage->relid, AccessShareLock);
@@ -133,7 +138,8 @@ mark_index(const PgtStage *stage, bool is_state)
 	if (!OidIsValid(info->index_relid))
 		elog(ERROR, "the identity index of \"%s\" cannot be used", get_rel_name(stage->relid));
 	pgt_spi_execute(psprintf("COMMENT ON INDEX %s IS %s", pgt_sqltext_relation(info->index_relid),
-							 pgt_sqltext_literal(INDEX_COMMENT)));
+							 pgt_sqltext_literal(PGT_IDENTITY_COMMENT)));
+	return info->index_relid;
 }
 
 /* Rows without a key that are always computed whole are never looked up. */
@@ -473,23 +479,48 @@ pgt_refresh_set_identity(const PgtStreamTable *st)
 	pgt_security_restore(&saved);
 }
 
-/* The columns of a former PRIMARY KEY may be null again. */
-static void
-drop_primary_key(Oid relid, Oid index_relid, Oid constraint)
+/* Columns that are NOT NULL because the index is, or was before the key became wide, a PRIMARY KEY. */
+static List *
+not_null_columns(Oid index_relid)
 {
-	char *table = pgt_sqltext_relation(relid);
 	Relation index = index_open(index_relid, AccessShareLock);
+	List *expressions = RelationGetIndexExpressions(index);
+	FuncExpr *call = list_length(expressions) == 1 ? linitial(expressions) : NULL;
 	List *columns = NIL;
 	ListCell *lc;
 
-	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
-		columns = lappend(columns, pgt_sqltext_column(relid, index->rd_index->indkey.values[i]));
+	if (call == NULL && OidIsValid(get_index_constraint(index_relid)))
+		for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+			columns = lappend_int(columns, index->rd_index->indkey.values[i]);
+	else if (call != NULL && IsA(call, FuncExpr) && call->funcid == F_HASH_RECORD_EXTENDED)
+		foreach (lc, linitial_node(RowExpr, call->args)->args)
+			columns = lappend_int(columns, lfirst_node(Var, lc)->varattno);
 	index_close(index, AccessShareLock);
-	pgt_spi_execute(psprintf("ALTER TABLE %s DROP CONSTRAINT %s", table,
-							 quote_identifier(get_constraint_name(constraint))));
+	return columns;
+}
+
+static void
+drop_index(Oid relid, Oid index_relid)
+{
+	Oid constraint = get_index_constraint(index_relid);
+
+	if (OidIsValid(constraint))
+		pgt_spi_execute(psprintf("ALTER TABLE %s DROP CONSTRAINT %s", pgt_sqltext_relation(relid),
+								 quote_identifier(get_constraint_name(constraint))));
+	else
+		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index_relid)));
+}
+
+/* The columns of a former PRIMARY KEY may be null again. */
+static void
+drop_not_null(Oid relid, List *columns)
+{
+	ListCell *lc;
+
 	foreach (lc, columns)
-		pgt_spi_execute(
-			psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL", table, (char *) lfirst(lc)));
+		pgt_spi_execute(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL",
+								 pgt_sqltext_relation(relid),
+								 pgt_sqltext_column(relid, lfirst_int(lc))));
 }
 
 /* Oids of the indexes that we made on the table. */
@@ -501,7 +532,7 @@ pgt_refresh_list_indexes(Oid relid)
 	PgtRows *rows = pgt_spi_select(psprintf("SELECT i.indexrelid FROM pg_catalog.pg_index i"
 											" WHERE i.indrelid = %u AND pg_catalog.obj_description("
 											"i.indexrelid, 'pg_class') IN (%s, %s) ORDER BY 1",
-											relid, pgt_sqltext_literal(INDEX_COMMENT),
+											relid, pgt_sqltext_literal(PGT_IDENTITY_COMMENT),
 											pgt_sqltext_literal(SCOPE_COMMENT)));
 
 	for (int i = 0; i < rows->nrows; i++)
@@ -531,6 +562,10 @@ pgt_refresh_fits_storage(Oid relid, const PgtStage *stage)
 		RelationGetPrimaryKeyIndex(relation) == info->index_relid &&
 		!can_be_primary(relation, stage))
 		fits = false;
+	for (int i = 0; i < info->nkeys; i++)
+		if (info->by_hash && !stage->keys_not_null &&
+			TupleDescAttr(RelationGetDescr(relation), info->keys[i].attnum - 1)->attnotnull)
+			fits = false;
 	fits = fits && !list_member_oid(needed, InvalidOid);
 	table_close(relation, NoLock);
 	indexes = pgt_refresh_list_indexes(relid);
@@ -551,12 +586,10 @@ pgt_refresh_drop_storage(const PgtStreamTable *st)
 		psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", pgt_sqltext_relation(st->relid)));
 	foreach (lc, pgt_refresh_list_indexes(st->relid))
 	{
-		Oid constraint = get_index_constraint(lfirst_oid(lc));
+		List *columns = not_null_columns(lfirst_oid(lc));
 
-		if (OidIsValid(constraint))
-			drop_primary_key(st->relid, lfirst_oid(lc), constraint);
-		else
-			pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(lfirst_oid(lc))));
+		drop_index(st->relid, lfirst_oid(lc));
+		drop_not_null(st->relid, columns);
 	}
 	pgt_security_restore(&saved);
 }
@@ -657,19 +690,91 @@ create_hash_index(Oid relid, int ncolumns, const KeyColumn *columns)
 	pgt_spi_execute(sql.data);
 }
 
+static bool
+constraint_walker(Node *node, void *constraint)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return list_member_oid(((Query *) node)->constraintDeps, *(Oid *) constraint) ||
+			   query_tree_walker((Query *) node, constraint_walker, constraint, 0);
+	return expression_tree_walker(node, constraint_walker, constraint);
+}
+
+/* Does the query itself need the constraint, as GROUP BY of a primary key does? */
+static bool
+view_needs(Oid view_relid, Oid constraint)
+{
+	Relation view = table_open(view_relid, AccessShareLock);
+	bool needs = OidIsValid(constraint) &&
+				 constraint_walker((Node *) get_view_query(view), &constraint);
+
+	table_close(view, AccessShareLock);
+	return needs;
+}
+
+/*
+ * Stream tables that read this one tell their rows apart by its key, and hold
+ * the index of the key through the rules of their views (worker/delta/stage.c).
+ * The hash of the key is as good to them: they let go of the one index here,
+ * and hold the other below.
+ */
+static List *
+release_rules(Oid index_relid, Oid constraint)
+{
+	Oid class = OidIsValid(constraint) ? ConstraintRelationId : RelationRelationId;
+	Oid object = OidIsValid(constraint) ? constraint : index_relid;
+	List *rules = NIL;
+	PgtRows *rows = pgt_spi_select(psprintf(
+		"SELECT DISTINCT r.oid, r.ev_class FROM pg_catalog.pg_depend d"
+		" JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND d.classid = %u"
+		" JOIN %s s ON s.view_relid = r.ev_class"
+		" WHERE d.refclassid = %u AND d.refobjid = %u AND d.refobjsubid = 0 AND d.deptype = 'n'",
+		RewriteRelationId, pgt_sqltext_qualified(PGT_SCHEMA, "pgt_definitions"), class, object));
+
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		Oid rule = pgt_spi_oid(rows, i, 1);
+
+		if (view_needs(pgt_spi_oid(rows, i, 2), constraint))
+			continue;
+		(void) deleteDependencyRecordsForSpecific(RewriteRelationId, rule, DEPENDENCY_NORMAL, class,
+												  object);
+		rules = lappend_oid(rules, rule);
+	}
+	CommandCounterIncrement();
+	return rules;
+}
+
+static void
+hold_rules(List *rules, Oid index_relid)
+{
+	ListCell *lc;
+
+	foreach (lc, rules)
+	{
+		ObjectAddress rule = {RewriteRelationId, lfirst_oid(lc), 0};
+		ObjectAddress index = {RelationRelationId, index_relid, 0};
+
+		recordDependencyOn(&rule, &index, DEPENDENCY_NORMAL);
+	}
+}
+
 static void
 replace_by_hash_index(const PgtStage *stage, Oid relid, Oid index_relid, const TargetInfo *info,
 					  bool is_state)
 {
 	Oid constraint = get_index_constraint(index_relid);
 	PgtSecurity saved = pgt_security_become_extension_owner();
+	List *rules;
 
-	if (OidIsValid(constraint))
-		drop_primary_key(relid, index_relid, constraint);
-	else
-		pgt_spi_execute(psprintf("DROP INDEX %s", pgt_sqltext_relation(index_relid)));
+	/* Dropping locks it anyway; nobody may begin to rely on the index from here on. */
+	LockRelationOid(relid, AccessExclusiveLock);
+	rules = release_rules(index_relid, constraint);
+	/* The key's columns stay NOT NULL, which consumers may rely on. */
+	drop_index(relid, index_relid);
 	create_hash_index(relid, info->nkeys, info->keys);
-	mark_index(stage, is_state);
+	hold_rules(rules, mark_index(stage, is_state));
 	pgt_security_restore(&saved);
 }
 
