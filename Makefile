@@ -66,6 +66,9 @@ oracle: deps
 oracle-ubsan: PGT_CFLAGS += -g -fsanitize=undefined -fno-sanitize-recover=undefined
 oracle-ubsan: oracle
 
+corpus: deps
+	$(SANDBOX) --test-points -- t/corpus/run.sh $(CORPUS)
+
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
@@ -98,6 +101,7 @@ help:
 	@echo '  make coverage             check with gcov, report in coverage/'
 	@echo '  make oracle SECONDS=600   random queries and transactions against the truth; SEED=n: one case'
 	@echo '  make oracle-ubsan         the same, built with -fsanitize=undefined'
+	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
 	@echo '  make demo-keep            the demo, leaving its server running'
@@ -105,4 +109,4 @@ help:
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
-	oracle oracle-ubsan bench demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan corpus bench demo demo-keep check-version-sync clean help
