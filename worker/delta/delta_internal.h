@@ -145,6 +145,7 @@ extern void pgt_layer_drop_void_limit(Query *query);
 extern List *pgt_layer_window_scope(Query *query);
 
 /* order.c: join order */
+extern Bitmapset *pgt_order_needs(const RangeTblEntry *rte);
 extern Node *pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest);
 
 /* term.c: signed terms */

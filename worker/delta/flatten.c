@@ -27,10 +27,11 @@
 
 typedef struct FlattenContext
 {
-	Query *query; /* changed in place */
-	int leaf;	  /* the changed one, or 0 */
-	List *pulled; /* FROM items to add beside the current join, */
-	List *quals;  /* and their conditions */
+	Query *query;	 /* changed in place */
+	int leaf;		 /* the changed one, or 0 */
+	List *pulled;	 /* FROM items to add beside the current join, */
+	List *quals;	 /* and their conditions */
+	Bitmapset *gone; /* entries that were left out */
 } FlattenContext;
 
 /* ---- What there is ---- */
@@ -376,7 +377,10 @@ node_has_leaf(FlattenContext *context, Node *node)
 static Node *
 only_side(FlattenContext *context, Node *node, bool preserved)
 {
-	return node != NULL && (preserved || node_has_leaf(context, node)) ? node : NULL;
+	if (node == NULL || preserved || node_has_leaf(context, node))
+		return node;
+	context->gone = bms_add_members(context->gone, pgt_tree_rtindex_set(node));
+	return NULL;
 }
 
 static Node *
@@ -434,11 +438,14 @@ flatten_node(FlattenContext *context, Node *node)
 {
 	if (IsA(node, RangeTblRef))
 	{
-		RangeTblEntry *rte = rt_fetch(((RangeTblRef *) node)->rtindex, context->query->rtable);
+		int rtindex = ((RangeTblRef *) node)->rtindex;
+		RangeTblEntry *rte = rt_fetch(rtindex, context->query->rtable);
 
-		if (!pgt_flatten_is_dependent(rte))
+		/* A function of something that is left out cannot be computed. */
+		if (!pgt_flatten_is_dependent(rte) && !bms_overlap(pgt_order_needs(rte), context->gone))
 			return node;
-		if (has_leaf(rte->subquery, context->leaf))
+		context->gone = bms_add_member(context->gone, rtindex);
+		if (rte->rtekind == RTE_SUBQUERY && has_leaf(rte->subquery, context->leaf))
 			(void) pull_up(context, rte->subquery);
 		return NULL;
 	}
@@ -453,7 +460,7 @@ flatten_node(FlattenContext *context, Node *node)
 Query *
 pgt_flatten_query(Query *query, int leaf)
 {
-	FlattenContext context = {NULL, leaf, NIL, NIL};
+	FlattenContext context = {NULL, leaf, NIL, NIL, NULL};
 	FromExpr *from;
 	List *items = NIL;
 	List *kept = NIL;
@@ -484,17 +491,15 @@ pgt_flatten_query(Query *query, int leaf)
 bool
 pgt_flatten_is_plain(Query *query, Node *expr)
 {
-	Bitmapset *varnos;
-	int varno = -1;
+	Query *left;
 	List *vars;
 	ListCell *lc;
 
 	if (pgt_flatten_has_sublink(expr))
 		return false;
-	varnos = pull_varnos(NULL, expr);
-	while ((varno = bms_next_member(varnos, varno)) >= 0)
-		if (pgt_flatten_is_dependent(rt_fetch(varno, query->rtable)))
-			return false;
+	left = pgt_flatten_query(query, 0);
+	if (!bms_is_subset(pull_varnos(NULL, expr), pgt_tree_rtindex_set((Node *) left->jointree)))
+		return false;
 	vars = pull_var_clause(expr, PVC_RECURSE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS);
 	foreach (lc, vars)
 	{

@@ -72,8 +72,8 @@ rate_index(Relation index, Bitmapset *columns)
 }
 
 /* Entries whose columns a FROM item refers to: they have to stand before it. */
-static Bitmapset *
-needs_of(const RangeTblEntry *rte)
+Bitmapset *
+pgt_order_needs(const RangeTblEntry *rte)
 {
 	switch (rte->rtekind)
 	{
@@ -97,7 +97,7 @@ first_free(Query *query, List *rtindexes)
 	ListCell *lc;
 
 	foreach (lc, rtindexes)
-		if (bms_is_empty(needs_of(rt_fetch(lfirst_int(lc), query->rtable))))
+		if (bms_is_empty(pgt_order_needs(rt_fetch(lfirst_int(lc), query->rtable))))
 			return lfirst_int(lc);
 	elog(ERROR, "every FROM item of the query refers to another one");
 	return 0;
@@ -199,7 +199,7 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 	Node *own;
 
 	ref->rtindex = first;
-	if (first == 0 || !bms_is_empty(needs_of(rt_fetch(first, query->rtable))))
+	if (first == 0 || !bms_is_empty(pgt_order_needs(rt_fetch(first, query->rtable))))
 		ref->rtindex = first_free(query, rtindexes);
 	joined = bms_make_singleton(ref->rtindex);
 	waiting = list_delete_int(waiting, ref->rtindex);
@@ -213,7 +213,7 @@ pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **re
 		foreach (lc, waiting)
 		{
 			RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
-			Bitmapset *needs = needs_of(rte);
+			Bitmapset *needs = pgt_order_needs(rte);
 			Edge edge;
 
 			if (!bms_is_subset(needs, joined))

@@ -499,30 +499,12 @@ check_limit(PgtDefinition *definition, Query *query)
 		pgt_support_add(definition, construct, "the first rows are read again", NULL, -1);
 }
 
-static bool
-reads_dependent(Query *query, Bitmapset *varnos)
-{
-	int varno = -1;
-
-	while ((varno = bms_next_member(varnos, varno)) >= 0)
-		if (pgt_flatten_is_dependent(rt_fetch(varno, query->rtable)))
-			return true;
-	return false;
-}
-
-typedef struct TargetSrfContext
-{
-	PgtDefinition *definition;
-	Query *query;
-} TargetSrfContext;
-
 /* Set-returning functions of a select list become FROM items. */
 static bool
 target_srf_walker(Node *node, void *context)
 {
 	const char *construct = "set-returning function in the select list";
-	PgtDefinition *definition = ((TargetSrfContext *) context)->definition;
-	Query *query = ((TargetSrfContext *) context)->query;
+	PgtDefinition *definition = context;
 
 	if (node == NULL || IsA(node, Query))
 		return false;
@@ -536,8 +518,6 @@ target_srf_walker(Node *node, void *context)
 							exprLocation(node));
 		else if (contain_subplans(node))
 			unsupported(definition, "subquery in the arguments of a FROM item", exprLocation(node));
-		else if (reads_dependent(query, pull_varnos(NULL, node)))
-			unsupported(definition, "function of a LATERAL subquery", exprLocation(node));
 		else
 			pgt_support_add(definition, construct, "linear", NULL, -1);
 	}
@@ -565,11 +545,7 @@ check_clauses(PgtDefinition *definition, Query *query)
 	if (query->havingQual != NULL)
 		pgt_support_add(definition, "HAVING", "by group", NULL, -1);
 	if (query->hasTargetSRFs)
-	{
-		TargetSrfContext context = {definition, query};
-
-		(void) target_srf_walker((Node *) query->targetList, &context);
-	}
+		(void) target_srf_walker((Node *) query->targetList, definition);
 	if (query->setOperations != NULL)
 		check_setop(definition, query->setOperations);
 }
@@ -581,16 +557,10 @@ check_arguments(ExpressionContext *context, RangeTblEntry *rte)
 	Node *arguments[] = {(Node *) rte->functions, (Node *) rte->values_lists,
 						 (Node *) rte->tablefunc};
 
-	if (rte->rtekind == RTE_SUBQUERY &&
-		reads_dependent(context->query, pull_varnos_of_level(NULL, (Node *) rte->subquery, 1)))
-		unsupported(context->definition, "function of a LATERAL subquery", -1);
-
 	for (int i = 0; i < lengthof(arguments); i++)
 	{
 		if (contain_subplans(arguments[i]))
 			unsupported(context->definition, "subquery in the arguments of a FROM item", -1);
-		else if (reads_dependent(context->query, pull_varnos(NULL, arguments[i])))
-			unsupported(context->definition, "function of a LATERAL subquery", -1);
 		else
 			(void) expression_walker(arguments[i], context);
 	}

@@ -214,8 +214,8 @@ INSERT INTO asked VALUES (1);
 UPDATE keyed SET b = NULL WHERE id = 2;
 SELECT * FROM check_st('dependent');
 
--- A function with rows in the select list over a column of a LATERAL subquery: as a FROM item it
--- was refused, here the server crashed.
+-- Functions of what a LATERAL subquery answers, in the select list (the server crashed), in FROM,
+-- and beside a left join that has nothing but such a subquery on its left (missing FROM entry).
 CREATE TABLE srf_a (k int, g int);
 CREATE TABLE srf_b (k int, g int);
 SELECT pgtrickle.create_stream_table('lateral_srf',
@@ -224,6 +224,24 @@ SELECT effective_mode, reason FROM pgtrickle.explain_refresh_mode('lateral_srf')
 INSERT INTO srf_a VALUES (1, 1);
 INSERT INTO srf_b VALUES (1, 2);
 SELECT * FROM check_st('lateral_srf');
+CREATE TABLE srf_c (n int, x int);
+INSERT INTO srf_a SELECT i, i % 2 FROM generate_series(2, 6) AS i;
+INSERT INTO srf_b SELECT i % 4, 1 FROM generate_series(1, 9) AS i;
+INSERT INTO srf_c VALUES (0, 10), (3, 11), (3, 12);
+SELECT pgtrickle.create_stream_table('lateral_function', 'SELECT a.k, f.v
+	FROM srf_a AS a, LATERAL (SELECT count(*) AS n FROM srf_b AS b WHERE b.k = a.k) AS s, generate_series(1, s.n) AS f(v)');
+SELECT pgtrickle.create_stream_table('lateral_left_function', 'SELECT a.k, f.v, r.*
+	FROM srf_a AS a CROSS JOIN LATERAL (SELECT count(*) AS n FROM srf_b AS b WHERE b.k = a.k) AS s
+		LEFT JOIN generate_series(1, a.k) AS f(v) ON f.v > s.n, LATERAL (SELECT count(*) AS c FROM srf_c AS c WHERE c.n = f.v) AS r');
+SELECT pgtrickle.create_stream_table('lateral_then_left', 'SELECT a.k, c.x, u.v
+	FROM srf_a AS a, LATERAL (SELECT count(*) AS n FROM srf_b AS b WHERE b.k = a.k) AS s LEFT JOIN srf_c AS c ON c.n = s.n, LATERAL (VALUES (c.n), (s.n)) AS u(v)');
+INSERT INTO srf_b VALUES (4), (5), (5), (1);
+INSERT INTO srf_c VALUES (2, 77), (4, 8);
+DELETE FROM srf_a WHERE k = 2;
+SELECT name, c.* FROM (VALUES ('lateral_function'), ('lateral_left_function'), ('lateral_then_left')) AS t(name), check_st(name) AS c;
+DELETE FROM srf_b WHERE k = 1;
+UPDATE srf_c SET n = n + 1;
+SELECT name, c.* FROM (VALUES ('lateral_function'), ('lateral_left_function'), ('lateral_then_left')) AS t(name), check_st(name) AS c;
 
 -- A key that becomes too wide for its index while another stream table tells its rows apart
 -- by it: that one goes on, incrementally, by the hash of the key.
