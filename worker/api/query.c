@@ -8,14 +8,17 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/view.h"
+#include "common/keywords.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
+#include "parser/scanner.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -31,6 +34,7 @@ typedef struct TextPosition
 {
 	const char *text;
 	bool in_bytes; /* as the delta engine counts */
+	int otherwise; /* position of what the tree does not place, in characters */
 } TextPosition;
 
 int
@@ -47,9 +51,11 @@ move_position(void *arg)
 	TextPosition *where = arg;
 	int position = geterrposition();
 
-	if (position <= 0)
+	if (position <= 0 && where->otherwise <= 0)
 		return;
-	if (where->in_bytes)
+	if (position <= 0)
+		position = where->otherwise;
+	else if (where->in_bytes)
 		position = pgt_query_position(where->text, position);
 	errposition(0);
 	internalerrposition(position);
@@ -93,7 +99,70 @@ check_columns(Query *query)
 	if (names == NIL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the defining query has no columns"),
+						errdetail("Its rows could not be told apart."), errposition(1),
 						errhint("Select at least one column.")));
+}
+
+/* The token of a keyword. */
+static int
+keyword(const char *word)
+{
+	return ScanKeywordTokens[ScanKeywordLookup(word, &ScanKeywords)];
+}
+
+/* Where a locking clause begins (in bytes, from 0), or -1: no node of the parser tells. */
+static int
+find_locking_clause(const char *text)
+{
+	core_yy_extra_type extra;
+	core_YYSTYPE value;
+	YYLTYPE location;
+	core_yyscan_t scanner = scanner_init(text, &extra, &ScanKeywords, ScanKeywordTokens);
+	int last = 0;
+	int start = -1;
+	int found = -1;
+	int token;
+
+	while (found < 0 && (token = core_yylex(&value, &location, scanner)) != 0)
+	{
+		if (last == keyword("for") && (token == keyword("update") || token == keyword("share") ||
+									   token == keyword("no") || token == keyword("key")))
+			found = start;
+		last = token;
+		start = location;
+	}
+	scanner_finish(scanner);
+	return found;
+}
+
+/* The first name of a temporary relation, with its location in *context. */
+static bool
+find_temporary(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeVar))
+	{
+		Oid relid = RangeVarGetRelid((RangeVar *) node, NoLock, true);
+
+		if (OidIsValid(relid) && get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		{
+			*(int *) context = ((RangeVar *) node)->location;
+			return true;
+		}
+	}
+	return raw_expression_tree_walker(node, find_temporary, context);
+}
+
+/* What may be refused and has no place in the analysed query. */
+static int
+place_refused(const char *text, Node *statement)
+{
+	int location = find_locking_clause(text);
+
+	if (location < 0)
+		(void) find_temporary(statement, &location);
+	return pgt_query_position(text, location + 1);
 }
 
 Query *
@@ -103,6 +172,7 @@ pgt_query_parse(const char *text)
 	ErrorContextCallback callback = {
 		.previous = error_context_stack, .callback = move_position, .arg = &where};
 	RawStmt *statement;
+	Node *raw;
 	Query *query;
 
 	error_context_stack = &callback;
@@ -110,13 +180,16 @@ pgt_query_parse(const char *text)
 	if (!IsA(statement->stmt, SelectStmt))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the defining query is not a SELECT"), errhint("Give one SELECT.")));
+	raw = copyObject(statement->stmt);
 	query = parse_analyze_fixedparams(statement, text, NULL, 0, NULL);
 	if (query->commandType != CMD_SELECT)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the defining query must not be SELECT INTO"),
 						errhint("Leave INTO out; the result goes to the stream table.")));
 	where.in_bytes = true;
+	where.otherwise = place_refused(text, raw);
 	pgt_delta_check_query(query);
+	where.otherwise = 0;
 	check_columns(query);
 	error_context_stack = callback.previous;
 	return query;

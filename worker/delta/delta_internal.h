@@ -78,6 +78,10 @@ extern Query *pgt_normalize_query(Query *query);
 extern void pgt_normalize_joins(Query *query);
 extern void pgt_normalize_names(Query *query, List *names); /* of the output; in place */
 
+/* inherit.c: the order of a subquery in FROM, where it matters */
+extern bool pgt_inherit_wants(Query *query, bool wanted);
+extern void pgt_inherit_order(Query *query);
+
 /* sublink.c: subqueries in expressions */
 #define PGT_SUBLINK_ONE_ROW 1 /* subLinkId of a scalar subquery over a table of one row */
 extern const char *pgt_sublink_name(const SubLink *link);
@@ -102,7 +106,6 @@ extern List *pgt_support_collect_sources(Query *original, Query *normalized);
 
 /* rewrite.c: constructs maintained in other words */
 extern Query *pgt_rewrite_query(Query *query);
-extern bool pgt_rewrite_groups_twice(Query *query);
 extern bool pgt_rewrite_is_one_table(Query *query, int rtindex); /* is tableoid a constant? */
 
 /* key.c: identity of a stage's rows */

@@ -494,19 +494,34 @@ pgt_flatten_is_plain(Query *query, Node *expr)
 	Query *left;
 	List *vars;
 	ListCell *lc;
+	ListCell *lv;
 
 	if (pgt_flatten_has_sublink(expr))
 		return false;
 	left = pgt_flatten_query(query, 0);
 	if (!bms_is_subset(pull_varnos(NULL, expr), pgt_tree_rtindex_set((Node *) left->jointree)))
 		return false;
-	vars = pull_var_clause(expr, PVC_RECURSE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS);
+	vars = pull_vars_of_level(expr, 0);
 	foreach (lc, vars)
 	{
 		Var *var = lfirst_node(Var, lc);
 		RangeTblEntry *rte = rt_fetch(var->varno, query->rtable);
 
-		if (var->varlevelsup == 0 && rte->rtekind == RTE_SUBQUERY && var->varattno > 0 &&
+		/* What follows from other columns is as plain as these. */
+		if (pgt_tree_is_function(rte))
+		{
+			foreach (lv,
+					 rte->subquery != NULL ? pull_vars_of_level((Node *) rte->subquery, 1) : NIL)
+			{
+				Var *other = copyObject(lfirst_node(Var, lv));
+
+				other->varlevelsup = 0;
+				if (!pgt_flatten_is_plain(query, (Node *) other))
+					return false;
+			}
+			continue;
+		}
+		if (rte->rtekind == RTE_SUBQUERY && var->varattno > 0 &&
 			rte->subquery->setOperations == NULL &&
 			!pgt_flatten_is_plain(
 				rte->subquery, (Node *) list_nth_node(TargetEntry, pgt_tree_outputs(rte->subquery),

@@ -423,6 +423,54 @@ is_atom(AtomContext *context, Node *node)
 	}
 }
 
+static Node *atom_mutator(Node *node, void *context);
+
+/* What asks subqueries is computed below, but not for rows that the condition leaves out. */
+static Node *
+column_if(AtomContext *context, Node *expr, Expr *condition)
+{
+	CaseExpr *choice;
+	CaseWhen *when;
+
+	if (!pgt_flatten_has_sublink(expr))
+		return atom_mutator(expr, context);
+	if (condition == NULL)
+		return column_of(context, expr);
+	when = makeNode(CaseWhen);
+	when->expr = condition;
+	when->result = (Expr *) expr;
+	when->location = -1;
+	choice = makeNode(CaseExpr);
+	choice->casetype = exprType(expr);
+	choice->casecollid = exprCollation(expr);
+	choice->args = list_make1(when);
+	choice->defresult = (Expr *) makeNullConst(exprType(expr), exprTypmod(expr),
+											   exprCollation(expr));
+	choice->location = -1;
+	return column_of(context, (Node *) choice);
+}
+
+/* An aggregate whose arguments are computed below, each as a whole: CASE may guard what is in it. */
+static Node *
+raise_aggregate(AtomContext *context, const Aggref *aggregate)
+{
+	Aggref *raised = makeNode(Aggref);
+	ListCell *lc;
+
+	*raised = *aggregate;
+	raised->aggdirectargs = (List *) atom_mutator((Node *) aggregate->aggdirectargs, context);
+	raised->args = NIL;
+	foreach (lc, aggregate->args)
+	{
+		TargetEntry *tle = flatCopyTargetEntry(lfirst_node(TargetEntry, lc));
+
+		tle->expr = (Expr *) column_if(context, (Node *) tle->expr, aggregate->aggfilter);
+		raised->args = lappend(raised->args, tle);
+	}
+	raised->aggfilter = (Expr *) column_if(context, (Node *) aggregate->aggfilter, NULL);
+	return (Node *) raised;
+}
+
 static Node *
 atom_mutator(Node *node, void *context)
 {
@@ -432,6 +480,9 @@ atom_mutator(Node *node, void *context)
 		return NULL;
 	if (is_atom(ctx, node))
 		return column_of(ctx, node);
+	if (IsA(node, Aggref) && ctx->sublinks && ctx->depth == 0 &&
+		((Aggref *) node)->agglevelsup == 0)
+		return raise_aggregate(ctx, (Aggref *) node);
 	if (IsA(node, Query))
 	{
 		Query *query;

@@ -3,16 +3,18 @@
  *
  * Views and common table expressions become subqueries, columns of joins
  * become columns of what is joined, IN becomes EXISTS, ORDER BY without LIMIT
- * goes away. The
- * result reads base tables only, and means the same for queries without
- * volatile functions.
+ * goes away (see inherit.c). The result reads base tables only, and means the
+ * same for queries without volatile functions.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
@@ -188,7 +190,67 @@ flatten_joins(Query *query)
 	}
 }
 
-static void normalize_in_place(Query *query);
+/* GROUPING() of the query that is *context levels up, without grouping sets: always 0. */
+static Node *
+grouping_mutator(Node *node, void *context)
+{
+	int *depth = context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, GroupingFunc) && ((GroupingFunc *) node)->agglevelsup == *depth)
+		return (Node *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(0), false,
+								  true);
+	if (IsA(node, Query))
+	{
+		Query *query;
+
+		(*depth)++;
+		query = query_tree_mutator((Query *) node, grouping_mutator, context, 0);
+		(*depth)--;
+		return (Node *) query;
+	}
+	return expression_tree_mutator(node, grouping_mutator, context);
+}
+
+/*
+ * Groups without aggregates. GROUPING() counts as one, but says nothing of a
+ * plain GROUP BY. HAVING alone makes one row, whatever FROM has: the server
+ * does not even look at FROM.
+ */
+static void
+simplify_groups(Query *query)
+{
+	int depth = 0;
+
+	if (query->groupingSets != NIL)
+		return;
+	if (query->hasAggs)
+	{
+		query->targetList = (List *) grouping_mutator((Node *) query->targetList, &depth);
+		query->havingQual = grouping_mutator(query->havingQual, &depth);
+		query->hasAggs = contain_agg_clause((Node *) query->targetList) ||
+						 contain_agg_clause(query->havingQual);
+	}
+	if (!query->hasAggs && query->groupClause == NIL && query->havingQual != NULL &&
+		query->setOperations == NULL && !query->hasTargetSRFs)
+	{
+		query->rtable = NIL;
+		query->jointree = makeFromExpr(NIL, query->havingQual);
+		query->havingQual = NULL;
+	}
+}
+
+static void normalize_in_place(Query *query, bool ordered);
+
+/* What only sorts, and nobody looks at the order of. */
+static void
+drop_order(Query *query)
+{
+	if (pgt_layer_has_limit(query) || query->distinctClause != NIL)
+		return;
+	query->sortClause = NIL;
+}
 
 static bool
 normalize_sublinks(Node *node, void *context)
@@ -197,32 +259,37 @@ normalize_sublinks(Node *node, void *context)
 		return false;
 	if (IsA(node, SubLink) && ((SubLink *) node)->subLinkType == ARRAY_SUBLINK)
 	{
-		Query *query = castNode(Query, ((SubLink *) node)->subselect);
-		List *order = query->sortClause;
-
-		normalize_in_place(query);
-		query->sortClause = order;
+		normalize_in_place(castNode(Query, ((SubLink *) node)->subselect), true);
 		return false;
 	}
 	if (IsA(node, Query))
 	{
-		normalize_in_place((Query *) node);
+		normalize_in_place((Query *) node, false);
+		drop_order((Query *) node);
 		return false;
 	}
 	return expression_tree_walker(node, normalize_sublinks, context);
 }
 
+/* ordered: somebody looks at the order of its rows. */
 static void
-normalize_in_place(Query *query)
+normalize_in_place(Query *query, bool ordered)
 {
+	bool wants = pgt_inherit_wants(query, ordered);
 	ListCell *lc;
 
 	check_stack_depth();
 	inline_ctes(query);
 	/* Recursive items stay, but what they read has to be seen. */
 	foreach (lc, query->cteList)
-		normalize_in_place(castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery));
+	{
+		Query *item = castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery);
+
+		normalize_in_place(item, false);
+		drop_order(item);
+	}
 	flatten_joins(query);
+	simplify_groups(query);
 	if (query->hasSubLinks)
 		pgt_sublink_rewrite(query);
 	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
@@ -235,12 +302,13 @@ normalize_in_place(Query *query)
 		if (rte->rtekind == RTE_SUBQUERY)
 		{
 			pgt_normalize_names(rte->subquery, rte->eref->colnames);
-			normalize_in_place(rte->subquery);
+			normalize_in_place(rte->subquery, wants);
+			if (wants)
+				pgt_inherit_order(query);
+			drop_order(rte->subquery);
 		}
 	}
 	pgt_layer_drop_void_limit(query);
-	if (!pgt_layer_has_limit(query) && query->distinctClause == NIL)
-		query->sortClause = NIL;
 	if (query->hasSubLinks)
 		query_tree_walker(query, normalize_sublinks, NULL, QTW_IGNORE_RT_SUBQUERIES);
 }
@@ -250,6 +318,7 @@ pgt_normalize_query(Query *query)
 {
 	Query *result = copyObject(query);
 
-	normalize_in_place(result);
+	normalize_in_place(result, false);
+	drop_order(result);
 	return result;
 }

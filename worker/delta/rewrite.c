@@ -160,7 +160,12 @@ pgt_rewrite_query(Query *query)
 	if (query->setOperations != NULL)
 		return pgt_rewrite_setop(query);
 	if (query->groupingSets != NIL)
+	{
+		/* Functions in group keys make rows before these are grouped, in every set. */
+		if (query->hasTargetSRFs)
+			query = pgt_rewrite_target_srfs(query);
 		return pgt_rewrite_grouping_sets(query);
+	}
 	pgt_rewrite_function_joins(query, (Node *) query->jointree);
 	if (query->hasTargetSRFs)
 		return pgt_rewrite_target_srfs(query);

@@ -140,24 +140,6 @@ arm_of(Query *query, List *set)
 	return arm;
 }
 
-/* Is one expression grouped by under two names? Then which of them is NULL is the planner's choice. */
-bool
-pgt_rewrite_groups_twice(Query *query)
-{
-	List *exprs = NIL;
-	ListCell *lc;
-
-	foreach (lc, query->groupClause)
-	{
-		Node *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
-
-		if (list_member(exprs, expr))
-			return true;
-		exprs = lappend(exprs, expr);
-	}
-	return false;
-}
-
 /* A query whose output shows all group keys and in which nothing stands above the groups. */
 Query *
 pgt_rewrite_grouping_sets(Query *query)

@@ -19,6 +19,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -101,12 +102,36 @@ find_function(Query *query, char volatility, VolatilityContext *context)
 /* ---- What is refused outright ---- */
 
 static void
-refuse(const char *construct, int location, const char *hint)
+refuse(const char *construct, const char *reason, int location, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					errmsg("a stream table cannot be defined by a query with %s", construct),
-					location >= 0 ? errposition(location + 1) : 0,
-					hint != NULL ? errhint("%s", hint) : 0));
+					reason != NULL ? errdetail("%s", reason) : 0,
+					location >= 0 ? errposition(location + 1) : 0, errhint("%s", hint)));
+}
+
+/*
+ * One expression grouped by under two names: which of the two is NULL in a set
+ * is kept by the server's tree of the query, and lost in its text.
+ */
+static void
+refuse_double_groups(Query *query)
+{
+	List *exprs = NIL;
+	ListCell *lc;
+
+	if (query->groupingSets == NIL)
+		return;
+	foreach (lc, query->groupClause)
+	{
+		Node *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
+
+		if (list_member(exprs, expr))
+			refuse("an expression grouped by twice in GROUPING SETS, ROLLUP or CUBE",
+				   "PostgreSQL cannot write down which of the two is meant.", exprLocation(expr),
+				   "Group by the expression once, and show it twice.");
+		exprs = lappend(exprs, expr);
+	}
 }
 
 static bool
@@ -121,7 +146,9 @@ refuse_walker(Node *node, void *context)
 		RangeTblEntry *rte = (RangeTblEntry *) node;
 
 		if (rte->rtekind == RTE_RELATION && get_rel_persistence(rte->relid) == RELPERSISTENCE_TEMP)
-			refuse("temporary tables", -1, "Use a permanent table.");
+			refuse("temporary tables",
+				   "Other sessions, and the scheduler among them, could not refresh it.", -1,
+				   "Use a permanent table.");
 		return false;
 	}
 	if (IsA(node, Query))
@@ -130,11 +157,17 @@ refuse_walker(Node *node, void *context)
 
 		if (query->commandType != CMD_SELECT || query->hasModifyingCTE ||
 			query->utilityStmt != NULL)
-			refuse("data-modifying statements", -1, "Use a plain SELECT.");
+			refuse("data-modifying statements", "Every refresh would run them again.",
+				   query->cteList != NIL ? linitial_node(CommonTableExpr, query->cteList)->location
+										 : -1,
+				   "Use a plain SELECT.");
+		refuse_double_groups(query);
 		if (query->rowMarks != NIL)
 			foreach (lc, query->rowMarks)
 				if (!lfirst_node(RowMarkClause, lc)->pushedDown)
-					refuse("FOR UPDATE or FOR SHARE", -1, "Leave the locking clause out.");
+					refuse("FOR UPDATE or FOR SHARE",
+						   "Rows of the sources are not locked by a refresh.", -1,
+						   "Leave the locking clause out.");
 		return query_tree_walker(query, refuse_walker, context, QTW_EXAMINE_RTES_BEFORE);
 	}
 	return expression_tree_walker(node, refuse_walker, context);
@@ -154,6 +187,8 @@ check_output_types(Query *query)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 							errmsg("column \"%s\" of the query has pseudo-type %s", tle->resname,
 								   format_type_be(type)),
+							errdetail("A table cannot have such a column."),
+							errposition(exprLocation((Node *) tle->expr) + 1),
 							errhint("Cast the column to a type that a table can store.")));
 	}
 }
@@ -472,17 +507,6 @@ check_setop(PgtDefinition *definition, Node *node)
 	check_setop(definition, stmt->rarg);
 }
 
-static void
-check_grouping_sets(PgtDefinition *definition, Query *query)
-{
-	if (pgt_rewrite_groups_twice(query))
-		pgt_support_add(definition, "GROUPING SETS, ROLLUP or CUBE", NULL,
-						"one expression is grouped by under two names", -1);
-	else
-		pgt_support_add(definition, "GROUPING SETS, ROLLUP or CUBE", "by group, one stage per set",
-						NULL, -1);
-}
-
 /* Only what is the same in every refresh tells how many rows there are. */
 static void
 check_limit(PgtDefinition *definition, Query *query)
@@ -537,7 +561,8 @@ check_clauses(PgtDefinition *definition, Query *query)
 	else if (query->distinctClause != NIL)
 		pgt_support_add(definition, "DISTINCT", "affected-key recompute", NULL, -1);
 	if (query->groupingSets != NIL)
-		check_grouping_sets(definition, query);
+		pgt_support_add(definition, "GROUPING SETS, ROLLUP or CUBE", "by group, one stage per set",
+						NULL, -1);
 	else if (query->groupClause != NIL)
 		pgt_support_add(definition, "GROUP BY", "by group", NULL, -1);
 	if (query->hasAggs)
@@ -545,7 +570,12 @@ check_clauses(PgtDefinition *definition, Query *query)
 	if (query->havingQual != NULL)
 		pgt_support_add(definition, "HAVING", "by group", NULL, -1);
 	if (query->hasTargetSRFs)
+	{
 		(void) target_srf_walker((Node *) query->targetList, definition);
+		/* Which of the two comes first depends on ORDER BY. */
+		if (query->hasDistinctOn)
+			unsupported(definition, "set-returning function in the select list of DISTINCT ON", -1);
+	}
 	if (query->setOperations != NULL)
 		check_setop(definition, query->setOperations);
 }

@@ -699,6 +699,13 @@ dead_joins_walker(Node *node, void *context)
 		drop_dead_joins((Query *) node);
 		return false;
 	}
+	/* Columns of a join with an alias are written as the user wrote them. */
+	if (IsA(node, Var))
+	{
+		((Var *) node)->varnosyn = ((Var *) node)->varno;
+		((Var *) node)->varattnosyn = ((Var *) node)->varattno;
+		return false;
+	}
 	return expression_tree_walker(node, dead_joins_walker, context);
 }
 
