@@ -97,6 +97,8 @@ extern bool pgt_flatten_is_plain(Query *query, Node *expr);
 extern Query *pgt_flatten_query(Query *query, int leaf);
 
 /* support.c: what can be maintained, with the reason why not */
+extern void pgt_rewrite_name_rows(Query *query);
+extern char *pgt_volatile_find(Query *query, char volatility, int *location); /* volatile.c */
 extern void pgt_support_check_refused(Query *query);
 extern bool pgt_support_check(Query *query, PgtDefinition *definition, Oid owner);
 extern void pgt_support_add(PgtDefinition *definition, const char *construct, const char *technique,

@@ -16,6 +16,7 @@
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
 
 #include "pgt_compat.h"
 
@@ -245,4 +246,107 @@ pgt_rewrite_rows(Query *query)
 	pgt_tree_nullable_rtindexes((Node *) query->jointree, false, &nullable);
 	rewrite_rows(query, nullable);
 	rewrite_tableoids(query);
+}
+
+/* ---- Names ---- */
+
+/* Rows without a type of their own, whose columns have other names than ROW(...) gives them. */
+static bool
+has_lost_names(Node *node)
+{
+	RowExpr *row = (RowExpr *) node;
+	ListCell *lc;
+
+	if (!IsA(node, RowExpr) || row->row_typeid != RECORDOID)
+		return false;
+	foreach (lc, row->colnames)
+		if (strcmp(strVal(lfirst(lc)), psprintf("f%d", foreach_current_index(lc) + 1)) != 0)
+			return true;
+	return false;
+}
+
+/* (SELECT pgt_row FROM (SELECT value AS name, ...) AS pgt_row) */
+static Expr *
+name_row(RowExpr *row)
+{
+	Query *inner = makeNode(Query);
+	Query *query;
+	SubLink *link = makeNode(SubLink);
+	ListCell *lc;
+	ListCell *ln;
+
+	inner->commandType = CMD_SELECT;
+	inner->querySource = QSRC_ORIGINAL;
+	inner->canSetTag = true;
+	inner->jointree = makeFromExpr(NIL, NULL);
+	forboth (lc, row->args, ln, row->colnames)
+	{
+		Expr *expr = copyObject(lfirst(lc));
+
+		IncrementVarSublevelsUp((Node *) expr, 2, 0);
+		inner->targetList = lappend(inner->targetList,
+									makeTargetEntry(expr, foreach_current_index(lc) + 1,
+													pstrdup(strVal(lfirst(ln))), false));
+	}
+	query = pgt_tree_wrap(inner);
+	query->rtable = list_make1(pgt_rewrite_make_entry(inner, "pgt_row"));
+	query->targetList = list_make1(makeTargetEntry(
+		(Expr *) makeVar(1, 0, RECORDOID, -1, InvalidOid, 0), 1, pstrdup("pgt_row"), false));
+	link->subLinkType = EXPR_SUBLINK;
+	link->subselect = (Node *) query;
+	link->location = -1;
+	return (Expr *) link;
+}
+
+static bool
+names_walker(Node *node, void *context)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+	{
+		foreach (lc, ((FuncExpr *) node)->args)
+			if (has_lost_names(lfirst(lc)))
+				lfirst(lc) = name_row(lfirst(lc));
+	}
+	else if (IsA(node, Aggref))
+	{
+		foreach (lc, ((Aggref *) node)->args)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+			if (tle->ressortgroupref == 0 && has_lost_names((Node *) tle->expr))
+				tle->expr = name_row((RowExpr *) tle->expr);
+		}
+	}
+	else if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		/* The column of add_row. */
+		foreach (lc, rte->subquery != NULL ? rte->subquery->targetList : NIL)
+		{
+			TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+			if (tle->ressortgroupref == 0 && has_lost_names((Node *) tle->expr))
+				tle->expr = name_row((RowExpr *) tle->expr);
+		}
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, names_walker, context,
+								 QTW_EXAMINE_RTES_BEFORE | QTW_IGNORE_JOINALIASES);
+	return expression_tree_walker(node, names_walker, context);
+}
+
+/*
+ * Before a query becomes text: functions such as to_jsonb see the names of a
+ * row's columns, and ROW(...) has none. In place.
+ */
+void
+pgt_rewrite_name_rows(Query *query)
+{
+	(void) names_walker((Node *) query, NULL);
 }

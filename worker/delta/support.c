@@ -7,10 +7,8 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
@@ -24,80 +22,12 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 #include "pgt_guc.h"
 
 #include "delta_internal.h"
 
 const char *(*pgt_delta_source_reason)(Oid relid) = NULL;
-
-/* ---- Functions by volatility ---- */
-
-typedef struct VolatilityContext
-{
-	char worst;	 /* PROVOLATILE_* to look for */
-	char *found; /* name of the first one */
-	int location;
-} VolatilityContext;
-
-static bool
-check_function(Oid function, void *context)
-{
-	VolatilityContext *ctx = context;
-
-	if (func_volatile(function) != ctx->worst)
-		return false;
-	ctx->found = get_func_name(function);
-	return true;
-}
-
-static bool
-check_aggregate(Oid aggregate, VolatilityContext *context)
-{
-	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
-	Form_pg_aggregate form;
-	bool found;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_aggregate) GETSTRUCT(tuple);
-	found = check_function(form->aggtransfn, context) ||
-			(OidIsValid(form->aggfinalfn) && check_function(form->aggfinalfn, context));
-	ReleaseSysCache(tuple);
-	return found;
-}
-
-static bool
-volatility_walker(Node *node, void *context)
-{
-	VolatilityContext *ctx = context;
-
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, volatility_walker, context,
-								 QTW_IGNORE_JOINALIASES);
-	if (IsA(node, SQLValueFunction) && ctx->worst == PROVOLATILE_STABLE)
-		ctx->found = "CURRENT_DATE, CURRENT_USER or similar";
-	else if (IsA(node, NextValueExpr) && ctx->worst == PROVOLATILE_VOLATILE)
-		ctx->found = "nextval";
-	else if (IsA(node, Aggref) && check_aggregate(((Aggref *) node)->aggfnoid, ctx))
-		;
-	else if (!check_functions_in_node(node, check_function, context))
-		return expression_tree_walker(node, volatility_walker, context);
-	ctx->location = exprLocation(node);
-	return true;
-}
-
-static bool
-find_function(Query *query, char volatility, VolatilityContext *context)
-{
-	context->worst = volatility;
-	context->found = NULL;
-	context->location = -1;
-	return volatility_walker((Node *) query, context);
-}
 
 /* ---- What is refused outright ---- */
 
@@ -196,19 +126,22 @@ check_output_types(Query *query)
 void
 pgt_support_check_refused(Query *query)
 {
-	VolatilityContext context;
+	char *function;
+	int location;
 
 	(void) refuse_walker((Node *) query, NULL);
 	check_output_types(query);
-	if (pgt_guc_volatile_policy != PGT_VOLATILE_ALLOW &&
-		find_function(query, PROVOLATILE_VOLATILE, &context))
+	if (pgt_guc_volatile_policy == PGT_VOLATILE_ALLOW)
+		return;
+	function = pgt_volatile_find(query, PROVOLATILE_VOLATILE, &location);
+	if (function != NULL)
 		ereport(
 			pgt_guc_volatile_policy == PGT_VOLATILE_REJECT ? ERROR : WARNING,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("the defining query calls volatile function %s", context.found),
+			 errmsg("the defining query calls volatile function %s", function),
 			 errdetail(
 				 "Its result would differ from one refresh to the next without any change of the sources."),
-			 context.location >= 0 ? errposition(context.location + 1) : 0,
+			 location >= 0 ? errposition(location + 1) : 0,
 			 errhint(
 				 "Use an immutable function, or set pg_trickle.volatile_function_policy to allow.")));
 }
@@ -664,18 +597,21 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 bool
 pgt_support_check(Query *query, PgtDefinition *definition, Oid owner)
 {
-	VolatilityContext context;
+	char *function;
+	int location;
 
 	pgt_support_add(definition, "SELECT, WHERE", "linear", NULL, -1);
 	check_query(definition, query, owner);
-	if (find_function(query, PROVOLATILE_VOLATILE, &context))
-		pgt_support_add(definition, psprintf("function %s", context.found), NULL,
-						psprintf("volatile function %s", context.found), context.location);
-	if (find_function(query, PROVOLATILE_STABLE, &context))
+	function = pgt_volatile_find(query, PROVOLATILE_VOLATILE, &location);
+	if (function != NULL)
+		pgt_support_add(definition, psprintf("function %s", function), NULL,
+						psprintf("volatile function %s", function), location);
+	function = pgt_volatile_find(query, PROVOLATILE_STABLE, &location);
+	if (function != NULL)
 		pgt_support_add(
-			definition, psprintf("function %s", context.found), NULL,
-			psprintf("the result of %s changes without any change of the sources", context.found),
-			context.location);
+			definition, psprintf("function %s", function), NULL,
+			psprintf("the result of %s changes without any change of the sources", function),
+			location);
 	return definition->full_reason == NULL;
 }
 

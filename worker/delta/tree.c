@@ -740,6 +740,7 @@ pgt_tree_deparse(Query *query)
 	Query *copy = copyObject(query);
 
 	drop_dead_joins(copy);
+	pgt_rewrite_name_rows(copy);
 	return pgt_sqltext_query(copy);
 }
 

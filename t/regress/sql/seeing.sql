@@ -7,7 +7,7 @@ INSERT INTO items SELECT i, 'kind ' || i % 3, i FROM generate_series(1, 30) i;
 CREATE VIEW cheap AS SELECT * FROM items WHERE price < 20;
 SELECT pgtrickle.create_stream_table('kinds', 'SELECT kind, count(*) AS n, sum(price) AS total FROM items GROUP BY kind', '1h');
 SELECT pgtrickle.create_stream_table('big', 'SELECT kind, total FROM kinds WHERE total > 100');
-SELECT pgtrickle.create_stream_table('ranked', 'SELECT id, to_char(price, ''999'') AS r FROM cheap');
+SELECT pgtrickle.create_stream_table('ranked', 'SELECT id, to_char(price, ''9G999'') AS r FROM cheap');
 
 -- Every column of the views has a meaning for some stream table.
 SELECT pgt_schema, pgt_name, schedule, refresh_mode, status, is_populated, full_reason,

@@ -348,6 +348,16 @@ sub operation
 			return expression($type, $type eq 'int4' ? '({}).i' : '({}).t', pick(@pairs));
 		}
 	}
+	if ($type eq 'text' && chance(0.2))
+	{
+		$tags{'function of any type'} = 1;
+		return expression('text', q{to_char({}, 'FM9000')}, $again->('int4', 1)) if chance(0.2);
+		return expression('text', pick(q{to_jsonb({})::text}, q{to_json(ARRAY[{}])::text}, q{concat('<', {})}),
+			$again->(pick('int4', 'text', 'bool'), 1)) if chance(0.4);
+		return expression('text', pick(q{jsonb_build_object('k', {}, 'v', {})::text}, q{format('%s %L', {}, {})}, q{row_to_json(ROW({}, {}))::text}, q{concat_ws('-', {}, {})}, q{ROW({}, {})::text}),
+			$again->('int4', 1), $again->(pick('int4', 'text'), 1)) if chance(0.8);
+		return expression('text', q{to_jsonb({})::text}, $again->('date', 1));
+	}
 	return expression('int4', 'length({})', $again->('text', 1)) if $type eq 'int4';
 	return expression('int8', '({})::int8', $again->('int4')) if $type eq 'int8';
 	return expression('numeric', pick('({} + {})', '({} * {})'), $again->('numeric'), $again->('numeric'))
@@ -428,6 +438,7 @@ my @AGGREGATES = (
 	[ 3, 'text', 'text', q{string_agg({}, ',' ORDER BY {})}, 'image' ],
 	[ 3, 'int4', 'intarray', 'array_agg({} ORDER BY {})' ],
 	[ 1, 'int4', 'json', 'json_agg({} ORDER BY {} DESC)' ],
+	[ 1, 'text', 'text', q{jsonb_agg({} ORDER BY {})::text}, 'image' ],
 	[ 3, 'int4', 'int8', 'count(DISTINCT {})' ],
 	[ 1, 'text', 'int8', 'count(DISTINCT {})' ],
 	[ 1, 'ndtext', 'int8', 'count(DISTINCT {})' ],
