@@ -91,6 +91,15 @@ typedef struct PgtStage
 
 	List *indexes; /* PgtStageIndex, for stages but the last */
 
+	/*
+	 * Two-sided keyed recompute: the stage is not stored, its table is empty.
+	 * Of touched keys the query gives the new rows, and over the old state of
+	 * its inputs the old ones; stages that read it compute what they need.
+	 */
+	bool is_virtual;
+	bool is_missing;	 /* it was not stored, but has to be now: nothing is there yet */
+	const char *storage; /* why it is stored, or not; NULL if it was no question */
+
 	/* Technique AGGREGATE: input rows are (pgt_w, keys, inputs...). */
 	int naggregates;
 	PgtAggregate *aggregates;
@@ -155,6 +164,19 @@ extern void pgt_delta_check_query(Query *query);
 extern void pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition);
 
 /*
+ * Decides for a new definition which stages are too big to be stored, by
+ * pg_trickle.max_stage_rows and the planner's estimates. Before dependencies
+ * are made, since these stages need the keys of what they read. Runs as owner.
+ */
+extern void pgt_delta_choose_storage(PgtDefinition *definition, Oid owner);
+
+/* Puts the tables of stages, once created, in place, and what was decided about them. */
+extern void pgt_delta_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
+
+/* A stage whose rows are stored from now on. */
+extern void pgt_delta_note_stored(const PgtStage *stage);
+
+/*
  * The statements of one stream table, cached per backend, rebuilt after
  * changes of its sources. Valid until the end of the current refresh.
  */
@@ -185,6 +207,7 @@ typedef struct PgtDeltaRows
  * keys: AKR and AGGREGATE: the keys (nkeys columns; all columns for ROW) that any change touches, a superset.
  * PARTITION: the touched values of the scope columns.
  * rows_of_keys: AKR, PARTITION: the stage's query over the new state, restricted to the keys.
+ * old_rows_of_keys: AKR of a stage that is not stored: the same over the old state.
  * signed: LINEAR: pgt_w and the output columns; consolidated.
  * inputs: AGGREGATE: pgt_w, keys, inputs; not consolidated.
  * inputs_of_keys: AGGREGATE: the same over the new state, restricted to the keys, pgt_w = 1.
@@ -197,6 +220,8 @@ typedef struct PgtDeltaRows
 extern PgtDeltaRows *pgt_delta_keys(PgtDelta *delta, int stage, PgtDeltaInput *input);
 extern PgtDeltaRows *pgt_delta_rows_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input,
 											PgtDeltaRows *keys);
+extern PgtDeltaRows *pgt_delta_old_rows_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input,
+												PgtDeltaRows *keys);
 extern PgtDeltaRows *pgt_delta_signed(PgtDelta *delta, int stage, PgtDeltaInput *input);
 extern PgtDeltaRows *pgt_delta_inputs(PgtDelta *delta, int stage, PgtDeltaInput *input);
 extern PgtDeltaRows *pgt_delta_inputs_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input,
@@ -215,7 +240,7 @@ extern void pgt_delta_create_state_aggregate(const PgtAggregate *aggregate);
 typedef struct PgtDeltaText
 {
 	int stage;
-	const char *purpose; /* keys, rows of keys, signed rows, inputs, full */
+	const char *purpose; /* keys, rows of keys, old rows of keys, signed rows, inputs, full */
 	char *sql;
 	char *plan; /* EXPLAIN's text */
 	double estimated_rows;

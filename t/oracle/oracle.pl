@@ -11,7 +11,7 @@
 #   --failures N     stop after so many failures (default 5)
 #   --shrink N       seconds to spend on one failure (default 60; 0: none)
 #   --known REGEX    failures whose message matches are counted only
-#   --technique X    only this one ('' or akr); default all of @TECHNIQUES
+#   --technique X    only this one ('', akr or 2kr); default all of @TECHNIQUES
 #   --host --port    an existing server instead of one of its own
 #   --fake           test the tester: PostgreSQL alone, refreshed by delete and insert
 #   --fake-bug       the same with a mistake in it
@@ -36,7 +36,7 @@ use Oracle::Server;
 use Oracle::Shrink;
 
 # '' is what the engine chooses; the others are values of pg_trickle.force_technique.
-my @TECHNIQUES = ('', 'akr');
+my @TECHNIQUES = ('', 'akr', '2kr');
 
 my %opt = (seconds => 60, failures => 5, shrink => 60, out => 'tmp_check/oracle', user => 'postgres');
 GetOptions(\%opt,

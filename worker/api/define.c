@@ -303,12 +303,14 @@ PgtDefinition *
 pgt_define_machinery(PgtStreamTable *st, const char *query_text, bool with_identity)
 {
 	PgtDefinition *definition = pgt_delta_analyze(st->view_relid, NULL);
-	List *dependencies = make_dependencies(st->pgt_id, definition);
+	List *dependencies;
 	ListCell *lc;
 
 	if (definition->full_reason != NULL && st->mode == PGT_MODE_DIFFERENTIAL)
 		pgt_query_refuse_mode(definition, query_text);
 	st->full_reason = definition->full_reason;
+	pgt_delta_choose_storage(definition, pgt_stream_table_owner(st));
+	dependencies = make_dependencies(st->pgt_id, definition);
 	pgt_dependency_replace(st->pgt_id, dependencies);
 	capture_sources(dependencies);
 	pgt_delta_create_stages(st->pgt_id, st->relid, definition);
@@ -329,8 +331,10 @@ pgt_define_machinery(PgtStreamTable *st, const char *query_text, bool with_ident
 void
 pgt_define_note_sources(PgtStreamTable *st)
 {
-	pgt_dependency_replace(st->pgt_id,
-						   make_dependencies(st->pgt_id, pgt_delta_analyze(st->view_relid, NULL)));
+	PgtDefinition *definition = pgt_delta_analyze(st->view_relid, NULL);
+
+	pgt_delta_bind(definition, st->pgt_id, st->relid);
+	pgt_dependency_replace(st->pgt_id, make_dependencies(st->pgt_id, definition));
 	pgt_delta_forget(st->pgt_id);
 }
 

@@ -167,10 +167,13 @@ describe_stage(const PgtStage *stage)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "%s, %s by %s%s%s, %s", pgt_sqltext_relation(stage->relid),
+	appendStringInfo(&text, "%s, %s by %s%s%s, ", pgt_sqltext_relation(stage->relid),
 					 technique_name(stage->technique), describe_identity(stage),
-					 stage->reason != NULL ? ": " : "", stage->reason != NULL ? stage->reason : "",
-					 describe_size(stage->relid));
+					 stage->reason != NULL ? ": " : "", stage->reason != NULL ? stage->reason : "");
+	if (!stage->is_virtual)
+		appendStringInfoString(&text, describe_size(stage->relid));
+	if (stage->storage != NULL)
+		appendStringInfo(&text, "%s%s", stage->is_virtual ? "" : ", ", stage->storage);
 	if (OidIsValid(stage->state_relid))
 		appendStringInfo(&text, "; states in %s, %s", pgt_sqltext_relation(stage->state_relid),
 						 describe_size(stage->state_relid));

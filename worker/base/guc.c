@@ -23,6 +23,7 @@ int pgt_guc_lock_timeout = 5000;
 int pgt_guc_history_days = 90;
 int pgt_guc_buffer_alert_size = 1024;
 int pgt_guc_index_hint_pages = 64;
+int pgt_guc_max_stage_rows = 10000000;
 int pgt_guc_plan_cache_size = 32768;
 bool pgt_guc_block_source_ddl = true;
 int pgt_guc_volatile_policy = PGT_VOLATILE_REJECT;
@@ -109,6 +110,10 @@ static const IntSetting int_settings[] = {
 	{"pg_trickle.index_hint_pages",
 	 "Size of a table from which on a missing index is worth a hint; -1 gives none.",
 	 &pgt_guc_index_hint_pages, 64, -1, INT_MAX, PGC_USERSET, GUC_UNIT_BLOCKS},
+	{"pg_trickle.max_stage_rows",
+	 "Estimated rows above which a stage of a new query is not stored where it need not; -1 stores "
+	 "all.",
+	 &pgt_guc_max_stage_rows, 10000000, -1, INT_MAX, PGC_USERSET, 0},
 	{"pg_trickle.plan_cache_size",
 	 "Memory of a session for kept plans of refreshes; what was used longest ago goes.",
 	 &pgt_guc_plan_cache_size, 32768, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB},
@@ -127,7 +132,8 @@ static const StringSetting string_settings[] = {
 #ifdef PGT_TEST_POINTS
 	{"pg_trickle.test_points", "Test builds: what happens at named points of the code.",
 	 &pgt_guc_test_points, "", PGC_USERSET, NULL},
-	{"pg_trickle.force_technique", "Test builds: akr, to recompute where folding is possible.",
+	{"pg_trickle.force_technique",
+	 "Test builds: akr, to recompute where folding is possible; 2kr, to store no stage that need not.",
 	 &pgt_guc_force_technique, "", PGC_USERSET, NULL},
 #endif
 };

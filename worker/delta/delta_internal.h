@@ -22,10 +22,11 @@
 /* In which state a term reads a leaf. */
 typedef enum LeafState
 {
-	LEAF_NEW,	/* the relation, as the snapshot sees it */
-	LEAF_DELTA, /* its change set, with weights */
-	LEAF_OLD,	/* new state minus the change set, with weights */
-	LEAF_EVER	/* rows of the new state and of the change set */
+	LEAF_NEW,	 /* the relation, as the snapshot sees it */
+	LEAF_DELTA,	 /* its change set, with weights */
+	LEAF_OLD,	 /* new state minus the change set, with weights */
+	LEAF_BEFORE, /* the same without weights, for tables with a key */
+	LEAF_EVER	 /* rows of the new state and of the change set */
 } LeafState;
 
 /* The shape of a change set: which columns follow pgt_w. */
@@ -35,14 +36,16 @@ typedef struct ChangeShape
 	int number; /* of the input: pgt_delta_<number> */
 	int ncolumns;
 	AttrNumber *attnums;
-	char **names; /* column names in the change set */
+	char **names;	 /* column names in the change set */
+	Query *subquery; /* of a stage that is not stored */
 } ChangeShape;
 
 /* What one statement is generated for. */
 typedef struct EmitContext
 {
 	List *shapes;	 /* ChangeShape of the changed relations */
-	Bitmapset *ctes; /* old (2n) and ever (2n + 1) states used, by input number */
+	Bitmapset *ctes; /* old (3n), ever (3n + 1) and before (3n + 2) states used, by input number */
+	bool whole;		 /* stages that are not stored are read whole, not by keys */
 } EmitContext;
 
 /* tree.c: surgery on Query trees */
@@ -68,8 +71,7 @@ extern bool pgt_tree_is_function(const RangeTblEntry *rte);
 extern void pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals);
 extern Query *pgt_tree_select(Query *source, List *target_list);
 extern ChangeShape *pgt_tree_find_shape(EmitContext *context, Oid relid);
-extern char *pgt_tree_deparse(Query *query);
-extern char *pgt_tree_ctes(EmitContext *context); /* "WITH ... " or "" */
+extern char *pgt_tree_deparse(Query *query, const EmitContext *context);
 extern List *pgt_tree_rtindexes(const Node *jointree);
 extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 
@@ -112,6 +114,8 @@ extern bool pgt_rewrite_is_one_table(Query *query, int rtindex); /* is tableoid 
 
 /* key.c: identity of a stage's rows */
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
+extern List *pgt_key_of_rows(Oid relid, Oid *index); /* not null: attribute numbers, or NIL */
+extern bool pgt_key_is_image(Oid type, int32 typmod, Oid collation);
 extern List *pgt_key_primary_columns(Oid relid); /* attribute numbers, or NIL */
 extern bool pgt_key_is_not_null(Oid relid, AttrNumber attnum);
 extern bool pgt_key_column_equality(Oid type, Oid *operator);
@@ -127,6 +131,7 @@ extern PgtMissingIndex *pgt_access_missing_order(const PgtStage *stage);
 
 /* group.c: aggregate stages */
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
+extern bool pgt_group_has_other_columns(const PgtStage *stage);
 extern Query *pgt_group_input_query(const PgtStage *stage);
 
 /* state.c: aggregates that return their state */
@@ -139,7 +144,18 @@ extern bool pgt_stage_is_closed(const Query *query);	 /* its result is stored */
 extern int pgt_stage_of_entry(const RangeTblEntry *rte); /* number of the stage it reads, or 0 */
 extern char *pgt_stage_table_name(int64 pgt_id, int number);
 extern char *pgt_stage_state_name(int64 pgt_id, int number);
-extern void pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid);
+
+/* leaf_state.c: states of changed relations */
+extern char *pgt_leaf_state_items(EmitContext *context); /* "WITH ... " or "" */
+
+/* inline.c: reading stages that are not stored */
+extern bool pgt_inline_is_key(const Query *query, AttrNumber column);
+extern bool pgt_inline_equates(Node *qual, int rtindex, AttrNumber *column, Node **other);
+extern void pgt_inline_stages(Query *query, bool by_key);
+
+/* virtual.c: which stages are not stored */
+extern void pgt_virtual_load(PgtDefinition *definition); /* stages have their tables */
+extern void pgt_virtual_note(const PgtStage *stage);
 
 /* layer.c: windows, DISTINCT and LIMIT taken apart */
 extern Query *pgt_layer_peel(Query *query, bool *store);
@@ -162,12 +178,16 @@ extern int pgt_fragment_limit(void);
 
 /* emit.c: SQL text of each purpose */
 extern char *pgt_emit_keys(const PgtStage *stage, EmitContext *context);
-extern char *pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
+extern char *pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys,
+								   const EmitContext *context);
+extern char *pgt_emit_old_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys,
+									   EmitContext *context);
 extern bool pgt_emit_is_ordered(
 	const PgtStage *stage); /* is the join order of rows_of_keys fixed */
 extern char *pgt_emit_signed(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs(const PgtStage *stage, EmitContext *context);
-extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys);
+extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys,
+									 const EmitContext *context);
 extern char *pgt_emit_all(const PgtStage *stage);
 extern char *pgt_emit_states(const PgtStage *stage);
 extern bool pgt_emit_has_filter(const PgtStage *stage);
@@ -181,7 +201,8 @@ typedef enum Purpose
 	PURPOSE_ROWS_OF_KEYS,
 	PURPOSE_SIGNED,
 	PURPOSE_INPUTS,
-	PURPOSE_INPUTS_OF_KEYS
+	PURPOSE_INPUTS_OF_KEYS,
+	PURPOSE_OLD_ROWS_OF_KEYS
 } Purpose;
 
 struct PgtDelta
@@ -220,6 +241,7 @@ extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose pur
 /* Plans a statement for a delta of one row, as it is: hash joins are no way out. */
 extern PgtPlan *pgt_plan_small(const char *sql, Inputs *inputs, bool ordered);
 extern const char *pgt_plan_purpose_name(Purpose purpose);
+extern bool pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose);
 
 /* run.c, for explain.c */
 extern int pgt_run_input_number(PgtDelta *delta, Oid relid);

@@ -138,16 +138,18 @@ pgt_emit_keys(const PgtStage *stage, EmitContext *context)
 	initStringInfo(&body);
 	foreach (lc, pgt_fragment_queries(stage->query, entries, context))
 		appendStringInfo(&body, "%s%s", body.len > 0 ? " UNION ALL " : "",
-						 pgt_tree_deparse(lfirst(lc)));
+						 pgt_tree_deparse(lfirst(lc), context));
 	if (body.len == 0)
 		append_no_keys(&body, entries);
 	initStringInfo(&sql);
 	if (nkeys == 0)
 	{
-		appendStringInfo(&sql, "%sSELECT FROM (%s) k LIMIT 1", pgt_tree_ctes(context), body.data);
+		appendStringInfo(&sql, "%sSELECT FROM (%s) k LIMIT 1", pgt_leaf_state_items(context),
+						 body.data);
 		return sql.data;
 	}
-	appendStringInfo(&sql, "%sSELECT %s", pgt_tree_ctes(context), distinct ? "DISTINCT " : "");
+	appendStringInfo(&sql, "%sSELECT %s", pgt_leaf_state_items(context),
+					 distinct ? "DISTINCT " : "");
 	foreach (lc, entries)
 	{
 		Oid collation = exprCollation((Node *) lfirst_node(TargetEntry, lc)->expr);
@@ -258,7 +260,8 @@ restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmaps
 	{
 		List *quals = list_concat(make_ands_implicit((Expr *) query->jointree->quals), conditions);
 
-		query->jointree = makeFromExpr(lappend(list_copy(query->jointree->fromlist), ref),
+		/* The keys come first, so that LATERAL items can refer to them. */
+		query->jointree = makeFromExpr(lcons(ref, list_copy(query->jointree->fromlist)),
 									   quals == NIL ? NULL : (Node *) make_ands_explicit(quals));
 	}
 }
@@ -304,10 +307,10 @@ distinct_keyset(const PgtStage *stage, List *entries)
 	return sql.data;
 }
 
-char *
-pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
+static char *
+rows_of_keys(const PgtStage *stage, Query *query, const Bitmapset *null_keys,
+			 const EmitContext *context)
 {
-	Query *query = copyObject(stage->query);
 	bool by_name = has_distinct_keys(stage);
 	List *arms;
 	StringInfoData sql;
@@ -322,17 +325,52 @@ pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 	foreach (lc, arms)
 	{
 		Query *arm = lfirst(lc);
-		List *entries = key_entries(stage);
+		List *entries = key_entries_of(stage, pgt_tree_outputs(arm));
 
-		if (query->setOperations != NULL)
-			entries = key_entries_of(stage, pgt_tree_outputs(arm));
-		else if (!arm->hasDistinctOn && !pgt_layer_has_limit(arm))
+		if (query->setOperations == NULL && !arm->hasDistinctOn && !pgt_layer_has_limit(arm))
 			arm->sortClause = NIL;
 		restrict_query(arm, stage, copyObject(entries), null_keys, by_name);
 		appendStringInfo(&sql, "%s%s", lc != list_head(arms) ? " UNION ALL " : "",
-						 pgt_tree_deparse(arm));
+						 pgt_tree_deparse(arm, context));
 	}
 	return sql.data;
+}
+
+char *
+pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys, const EmitContext *context)
+{
+	return rows_of_keys(stage, copyObject(stage->query), null_keys, context);
+}
+
+/* Every changed leaf of FROM is read as it was before, here and in subqueries; in place. */
+static void
+read_before(Query *query, EmitContext *context)
+{
+	List *rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
+												   : pgt_tree_rtindexes((Node *) query->jointree);
+	ListCell *lc;
+
+	foreach (lc, rtindexes)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind == RTE_SUBQUERY)
+			read_before(rte->subquery, context);
+		else if (rte->rtekind == RTE_RELATION && pgt_tree_find_shape(context, rte->relid) != NULL)
+			pgt_tree_use_state(query, lfirst_int(lc), LEAF_BEFORE, context);
+	}
+}
+
+/* The same over the old state. */
+char *
+pgt_emit_old_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys, EmitContext *context)
+{
+	Query *query = copyObject(stage->query);
+	char *rows;
+
+	read_before(query, context);
+	rows = rows_of_keys(stage, query, null_keys, context);
+	return psprintf("%s%s", pgt_leaf_state_items(context), rows);
 }
 
 /* Sum of signed terms, the weight first. */
@@ -352,11 +390,11 @@ emit_terms(Query *query, EmitContext *context)
 		appendStringInfo(&body, "%sSELECT %spgt_w%s", body.len > 0 ? " UNION ALL " : "",
 						 lfirst_int(ls) < 0 ? "-" : "", ncolumns > 0 ? ", " : "");
 		append_columns(&body, "c", ncolumns);
-		appendStringInfo(&body, " FROM (%s) t(", pgt_tree_deparse(lfirst(lc)));
+		appendStringInfo(&body, " FROM (%s) t(", pgt_tree_deparse(lfirst(lc), context));
 		append_columns(&body, "c", ncolumns);
 		appendStringInfo(&body, "%spgt_w)", ncolumns > 0 ? ", " : "");
 	}
-	return psprintf("%s%s", pgt_tree_ctes(context), body.data);
+	return psprintf("%s%s", pgt_leaf_state_items(context), body.data);
 }
 
 char *
@@ -372,7 +410,8 @@ pgt_emit_inputs(const PgtStage *stage, EmitContext *context)
 }
 
 char *
-pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
+pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys,
+						const EmitContext *context)
 {
 	Query *query = copyObject(pgt_group_input_query(stage));
 	List *outputs = pgt_tree_outputs(query);
@@ -384,7 +423,7 @@ pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT 1 AS pgt_w%s", ncolumns > 0 ? ", " : "");
 	append_columns(&sql, "c", ncolumns);
-	appendStringInfo(&sql, " FROM (%s) t", pgt_tree_deparse(query));
+	appendStringInfo(&sql, " FROM (%s) t", pgt_tree_deparse(query, context));
 	if (ncolumns > 0)
 	{
 		appendStringInfoChar(&sql, '(');
@@ -397,7 +436,7 @@ pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys)
 char *
 pgt_emit_all(const PgtStage *stage)
 {
-	return pgt_tree_deparse(stage->query);
+	return pgt_tree_deparse(stage->query, NULL);
 }
 
 /* state(arguments) FILTER (...), and how many transitions are in it. */
@@ -444,7 +483,7 @@ pgt_emit_states(const PgtStage *stage)
 	appendStringInfo(&sql, "%scount(*)", stage->nkeys > 0 ? ", " : "");
 	for (int i = 0; i < stage->naggregates; i++)
 		append_state(&sql, stage, &stage->aggregates[i]);
-	appendStringInfo(&sql, " FROM (%s) t", pgt_tree_deparse(query));
+	appendStringInfo(&sql, " FROM (%s) t", pgt_tree_deparse(query, NULL));
 	if (ncolumns > 0)
 	{
 		appendStringInfoChar(&sql, '(');

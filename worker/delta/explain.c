@@ -26,6 +26,8 @@ pgt_explain_purposes(const PgtStage *stage)
 			return list_make1_int(PURPOSE_INPUTS);
 		case PGT_TECHNIQUE_AKR:
 		case PGT_TECHNIQUE_PARTITION:
+			if (stage->is_virtual)
+				return list_make3_int(PURPOSE_KEYS, PURPOSE_ROWS_OF_KEYS, PURPOSE_OLD_ROWS_OF_KEYS);
 			if (pgt_emit_nkeys(stage) > 0)
 				return list_make2_int(PURPOSE_KEYS, PURPOSE_ROWS_OF_KEYS);
 			return list_make1_int(PURPOSE_ROWS_OF_KEYS);
@@ -116,9 +118,12 @@ make_inputs(PgtDelta *delta, const PgtStage *stage, Purpose purpose, List *chang
 	Inputs *inputs = palloc0(sizeof(Inputs));
 	PgtDeltaInput input = {.changes = changes};
 
-	if (purpose != PURPOSE_ROWS_OF_KEYS && purpose != PURPOSE_INPUTS_OF_KEYS)
+	bool has_keys = purpose == PURPOSE_ROWS_OF_KEYS || purpose == PURPOSE_INPUTS_OF_KEYS ||
+					purpose == PURPOSE_OLD_ROWS_OF_KEYS;
+
+	if (!has_keys || purpose == PURPOSE_OLD_ROWS_OF_KEYS)
 		pgt_run_collect_changes(delta, stage, &input, inputs);
-	else if (pgt_emit_nkeys(stage) > 0)
+	if (has_keys && pgt_emit_nkeys(stage) > 0)
 		pgt_run_add_keys(stage, keys, keys->rows, inputs);
 	return inputs;
 }
@@ -161,9 +166,7 @@ explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDe
 	text->stage = stage->number;
 	text->purpose = pgt_plan_purpose_name(purpose);
 	text->sql = pgt_plan_emit(stage, purpose, &inputs->emit, NULL);
-	explain_plan(text,
-				 pgt_plan_statement(text->sql, inputs,
-									purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage)),
+	explain_plan(text, pgt_plan_statement(text->sql, inputs, pgt_plan_is_ordered(stage, purpose)),
 				 inputs, input->snapshot, analyze);
 	return text;
 }

@@ -148,6 +148,18 @@ collect(const PgtStage *stage, List **outputs, Node **having, bool *other_column
 	return context.aggrefs;
 }
 
+/* Does a group show columns that only a constraint makes depend on its key? */
+bool
+pgt_group_has_other_columns(const PgtStage *stage)
+{
+	List *outputs;
+	Node *having;
+	bool other_column;
+
+	(void) collect(stage, &outputs, &having, &other_column);
+	return other_column;
+}
+
 /* Fills in the aggregates of a stage; NULL, or the reason why it cannot be folded. */
 const char *
 pgt_group_describe(PgtStage *stage)

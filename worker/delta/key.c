@@ -10,11 +10,14 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/sysattr.h"
+#include "access/transam.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "commands/comment.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -295,6 +298,56 @@ keys_of_relation(Oid relid)
 	}
 	relation_close(relation, AccessShareLock);
 	return keys;
+}
+
+/* Columns of a key without nulls, whose equality is the server's own, and its index. */
+List *
+pgt_key_of_rows(Oid relid, Oid *index)
+{
+	ListCell *lc;
+
+	*index = InvalidOid;
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE && has_subclass(relid))
+		return NIL;
+	foreach (lc, keys_of_relation(relid))
+	{
+		UniqueKey *key = lfirst(lc);
+		List *columns = NIL;
+
+		for (int i = 0; key->not_null && i < key->ncolumns; i++)
+		{
+			Oid type;
+			int32 typmod;
+			Oid collation;
+			Oid operator;
+
+			get_atttypetypmodcoll(relid, key->columns[i], &type, &typmod, &collation);
+			if (type < FirstNormalObjectId && collation == key->collations[i] &&
+				pgt_key_column_equality(type, &operator))
+				columns = lappend_int(columns, key->columns[i]);
+		}
+		if (columns == NIL || list_length(columns) < key->ncolumns)
+			continue;
+		*index = key->index;
+		return columns;
+	}
+	return NIL;
+}
+
+/* Do equal values of the type look the same, too, so that none of them has to be chosen? */
+bool
+pgt_key_is_image(Oid type, int32 typmod, Oid collation)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+	Oid function;
+
+	if (!OidIsValid(entry->btree_opf) || (getBaseType(type) == BPCHAROID && typmod < 0))
+		return false;
+	function = get_opfamily_proc(entry->btree_opf, entry->btree_opintype, entry->btree_opintype,
+								 BTEQUALIMAGE_PROC);
+	return OidIsValid(function) &&
+		   DatumGetBool(
+			   OidFunctionCall1Coll(function, collation, ObjectIdGetDatum(entry->btree_opintype)));
 }
 
 List *

@@ -138,13 +138,14 @@ analyze_definition(PgtDelta *delta)
 
 	delta->stale = false; /* an invalidation from here on counts again */
 	definition = pgt_delta_analyze(delta->view_relid, NULL);
-	pgt_stage_bind(definition, delta->pgt_id, delta->relid);
+	pgt_delta_bind(definition, delta->pgt_id, delta->relid);
 	delta->forced = is_forced();
 	foreach (lc, definition->stages)
 	{
 		PgtStage *stage = lfirst(lc);
 
-		if (delta->forced && stage->technique != PGT_TECHNIQUE_FULL &&
+		/* One that is not stored is recomputed as it is. */
+		if (delta->forced && stage->technique != PGT_TECHNIQUE_FULL && !stage->is_virtual &&
 			stage->technique != PGT_TECHNIQUE_PARTITION)
 			stage->technique = PGT_TECHNIQUE_AKR;
 	}
@@ -392,10 +393,17 @@ size_class(Inputs *inputs)
 const char *
 pgt_plan_purpose_name(Purpose purpose)
 {
-	static const char *const names[] = {"keys", "rows of keys", "signed rows", "inputs",
-										"inputs of keys"};
+	static const char *const names[] = {"keys",	  "rows of keys",	"signed rows",
+										"inputs", "inputs of keys", "old rows of keys"};
 
 	return names[purpose];
+}
+
+bool
+pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose)
+{
+	return (purpose != PURPOSE_ROWS_OF_KEYS && purpose != PURPOSE_OLD_ROWS_OF_KEYS) ||
+		   pgt_emit_is_ordered(stage);
 }
 
 char *
@@ -406,13 +414,15 @@ pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context, cons
 		case PURPOSE_KEYS:
 			return pgt_emit_keys(stage, context);
 		case PURPOSE_ROWS_OF_KEYS:
-			return pgt_emit_rows_of_keys(stage, nulls);
+			return pgt_emit_rows_of_keys(stage, nulls, context);
 		case PURPOSE_SIGNED:
 			return pgt_emit_signed(stage, context);
 		case PURPOSE_INPUTS:
 			return pgt_emit_inputs(stage, context);
 		case PURPOSE_INPUTS_OF_KEYS:
-			return pgt_emit_inputs_of_keys(stage, nulls);
+			return pgt_emit_inputs_of_keys(stage, nulls, context);
+		case PURPOSE_OLD_ROWS_OF_KEYS:
+			return pgt_emit_old_rows_of_keys(stage, nulls, context);
 	}
 	return NULL;
 }
@@ -466,8 +476,7 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 		}
 		drop_plan(entry);
 	}
-	plan = pgt_plan_statement(sql, inputs,
-							  purpose != PURPOSE_ROWS_OF_KEYS || pgt_emit_is_ordered(stage));
+	plan = pgt_plan_statement(sql, inputs, pgt_plan_is_ordered(stage, purpose));
 	entry = hash_search(plans, &key, HASH_ENTER, &found);
 	entry->plan = plan;
 	entry->sql = MemoryContextStrdup(CacheMemoryContext, sql);

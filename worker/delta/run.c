@@ -228,6 +228,7 @@ is_top(const PgtStage *stage)
 	return pgt_layer_has_limit(stage->query);
 }
 
+/* The changes are inputs of the old rows, beside the keys. */
 static PgtDeltaRows *
 run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *input,
 			  PgtDeltaRows *keys)
@@ -255,8 +256,10 @@ run_with_keys(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *
 			KeyPart *part = lfirst(lc);
 			Inputs inputs = {0};
 
+			if (purpose == PURPOSE_OLD_ROWS_OF_KEYS)
+				pgt_run_collect_changes(delta, stage, input, &inputs);
 			pgt_run_add_keys(stage, keys, part->rows, &inputs);
-			inputs.nrows = part->nrows;
+			inputs.nrows = Max(part->nrows, inputs.nrows - keys->nrows);
 			run_plan(pgt_plan_get(delta, stage, purpose, &inputs, part->nulls), &inputs,
 					 input->snapshot, result);
 			tuplestore_end(part->rows);
@@ -298,6 +301,12 @@ PgtDeltaRows *
 pgt_delta_rows_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input, PgtDeltaRows *keys)
 {
 	return run_with_keys(delta, stage, PURPOSE_ROWS_OF_KEYS, input, keys);
+}
+
+PgtDeltaRows *
+pgt_delta_old_rows_of_keys(PgtDelta *delta, int stage, PgtDeltaInput *input, PgtDeltaRows *keys)
+{
+	return run_with_keys(delta, stage, PURPOSE_OLD_ROWS_OF_KEYS, input, keys);
 }
 
 PgtDeltaRows *

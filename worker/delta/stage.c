@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
@@ -253,7 +254,7 @@ pgt_stage_state_name(int64 pgt_id, int number)
 
 /* Puts the oids of the stored tables in place of stage numbers, in place. */
 void
-pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
+pgt_delta_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 {
 	Oid schema = pgt_extension_schema(PGT_STATE_SCHEMA);
 	ListCell *lc;
@@ -284,6 +285,7 @@ pgt_stage_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 			stage->inputs = list_append_unique_oid(stage->inputs, rte->relid);
 		}
 	}
+	pgt_virtual_load(definition);
 }
 
 static void
@@ -360,8 +362,11 @@ pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition)
 		create_stage_table(pgt_id, stage, owner);
 		hidden.objectId = get_relname_relid(pgt_stage_table_name(pgt_id, stage->number), schema);
 		recordDependencyOn(&hidden, &table, DEPENDENCY_AUTO);
+		stage->relid = hidden.objectId;
+		pgt_virtual_note(stage);
 	}
+	CommandCounterIncrement();
 	pgt_security_restore(&saved);
 	depend_on_indexes(pgt_stream_table_find(relid)->view_relid, definition->constraints);
-	pgt_stage_bind(definition, pgt_id, relid);
+	pgt_delta_bind(definition, pgt_id, relid);
 }

@@ -420,11 +420,15 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	{
 		case LEAF_OLD:
 			name = psprintf("pgt_old_%d", shape->number);
-			context->ctes = bms_add_member(context->ctes, 2 * shape->number);
+			context->ctes = bms_add_member(context->ctes, 3 * shape->number);
 			break;
 		case LEAF_EVER:
 			name = psprintf("pgt_ever_%d", shape->number);
-			context->ctes = bms_add_member(context->ctes, 2 * shape->number + 1);
+			context->ctes = bms_add_member(context->ctes, 3 * shape->number + 1);
+			break;
+		case LEAF_BEFORE:
+			name = psprintf("pgt_before_%d", shape->number);
+			context->ctes = bms_add_member(context->ctes, 3 * shape->number + 2);
 			break;
 		default:
 			name = psprintf("pgt_delta_%d", shape->number);
@@ -436,9 +440,14 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	remap_entries(query, &remap);
 	remap_walker((Node *) query->targetList, &remap);
 	remap_walker((Node *) query->jointree, &remap);
+	remap_walker(query->havingQual, &remap);
+	shape->subquery = rte->subquery;
 	pgt_tree_name_input(rte, name, names);
 	if (state != LEAF_DELTA)
+	{
 		rte->relid = shape->relid; /* for the join order: it has the table's indexes */
+		rte->subquery = shape->subquery;
+	}
 }
 
 /* Appends the columns of an entry or join that exist, as Vars with names. */
@@ -735,52 +744,12 @@ drop_dead_joins(Query *query)
 
 /* SQL text of a query; the caller has set a safe search_path. */
 char *
-pgt_tree_deparse(Query *query)
+pgt_tree_deparse(Query *query, const EmitContext *context)
 {
 	Query *copy = copyObject(query);
 
 	drop_dead_joins(copy);
+	pgt_inline_stages(copy, context != NULL && !context->whole);
 	pgt_rewrite_name_rows(copy);
 	return pgt_sqltext_query(copy);
-}
-
-/* One state of a changed relation as a common table expression. */
-static void
-append_cte(StringInfo sql, const ChangeShape *shape, bool old)
-{
-	StringInfoData columns;
-
-	initStringInfo(&columns);
-	for (int i = 0; i < shape->ncolumns; i++)
-		appendStringInfo(&columns, ", %s", quote_identifier(shape->names[i]));
-	appendStringInfo(sql, "%s%s(pgt_w", sql->len == 0 ? "WITH " : ", ",
-					 psprintf("pgt_%s_%d", old ? "old" : "ever", shape->number));
-	appendStringInfoString(sql, columns.data);
-	appendStringInfoString(sql, ") AS NOT MATERIALIZED (SELECT 1");
-	for (int i = 0; i < shape->ncolumns; i++)
-		appendStringInfo(sql, ", %s", pgt_sqltext_column(shape->relid, shape->attnums[i]));
-	appendStringInfo(sql, " FROM %s UNION ALL (SELECT %spgt_w%s FROM pgt_delta_%d OFFSET 0))",
-					 pgt_sqltext_relation(shape->relid), old ? "-" : "", columns.data,
-					 shape->number);
-}
-
-char *
-pgt_tree_ctes(EmitContext *context)
-{
-	StringInfoData sql;
-	ListCell *lc;
-
-	initStringInfo(&sql);
-	foreach (lc, context->shapes)
-	{
-		ChangeShape *shape = lfirst(lc);
-
-		if (bms_is_member(2 * shape->number, context->ctes))
-			append_cte(&sql, shape, true);
-		if (bms_is_member(2 * shape->number + 1, context->ctes))
-			append_cte(&sql, shape, false);
-	}
-	if (sql.len > 0)
-		appendStringInfoChar(&sql, ' ');
-	return sql.data;
 }

@@ -293,14 +293,14 @@ pgt_apply_fill_tuple(Apply *apply, MinimalTuple tuple, TupleTableSlot *scratch, 
 
 /* ---- The effective delta ---- */
 
-void
-pgt_apply_collect(Apply *apply)
+PgtChangeSet *
+pgt_apply_make_changes(Relation relation)
 {
-	TupleDesc table_desc = RelationGetDescr(apply->relation);
+	TupleDesc table_desc = RelationGetDescr(relation);
 	int natts = table_desc->natts;
 	PgtChangeSet *effect = palloc0(sizeof(PgtChangeSet));
 
-	effect->relid = RelationGetRelid(apply->relation);
+	effect->relid = RelationGetRelid(relation);
 	effect->ncolumns = natts;
 	effect->desc = CreateTemplateTupleDesc(natts + 1);
 	effect->attnums = palloc(sizeof(AttrNumber) * Max(natts, 1));
@@ -311,7 +311,15 @@ pgt_apply_collect(Apply *apply)
 		effect->attnums[i] = i + 1;
 	}
 	effect->rows = tuplestore_begin_heap(true, false, work_mem);
-	apply->effect = effect;
+	return effect;
+}
+
+void
+pgt_apply_collect(Apply *apply)
+{
+	int natts = RelationGetDescr(apply->relation)->natts;
+
+	apply->effect = pgt_apply_make_changes(apply->relation);
 	apply->effect_values = palloc(sizeof(Datum) * (natts + 1));
 	apply->effect_isnull = palloc0(sizeof(bool) * (natts + 1));
 }

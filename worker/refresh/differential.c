@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/elog.h"
@@ -96,6 +97,55 @@ apply_delta(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaInput *i
 	}
 }
 
+/* Adds the rows of a key set in one state to a change set. */
+static void
+add_rows(PgtChangeSet *changes, PgtDeltaRows *rows, int weight)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rows->desc, &TTSOpsMinimalTuple);
+	Datum *values = palloc(sizeof(Datum) * (changes->ncolumns + 1));
+	bool *isnull = palloc(sizeof(bool) * (changes->ncolumns + 1));
+
+	values[0] = Int32GetDatum(weight);
+	isnull[0] = false;
+	tuplestore_rescan(rows->rows);
+	while (tuplestore_gettupleslot(rows->rows, true, false, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		memcpy(values + 1, slot->tts_values, sizeof(Datum) * changes->ncolumns);
+		memcpy(isnull + 1, slot->tts_isnull, sizeof(bool) * changes->ncolumns);
+		tuplestore_putvalues(changes->rows, changes->desc, values, isnull);
+		changes->nrows++;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(rows->rows);
+}
+
+/*
+ * A stage that is not stored: what is new of its touched keys, minus what was
+ * there. Rows on both sides go away.
+ */
+static void
+run_virtual(Refresh *refresh, const PgtStage *stage, int index)
+{
+	PgtDeltaInput input = {refresh->snapshot, refresh->changes};
+	TimestampTz start = pgt_clock_now();
+	PgtDeltaRows *keys = pgt_delta_keys(refresh->delta, index, &input);
+
+	if (keys->nrows > 0)
+	{
+		Relation relation = table_open(stage->relid, AccessShareLock);
+		PgtChangeSet *changes = pgt_apply_make_changes(relation);
+
+		table_close(relation, NoLock);
+		add_rows(changes, pgt_delta_rows_of_keys(refresh->delta, index, &input, keys), 1);
+		add_rows(changes, pgt_delta_old_rows_of_keys(refresh->delta, index, &input, keys), -1);
+		pgt_consolidate(changes);
+		refresh->changes = lappend(refresh->changes, changes);
+	}
+	refresh->delta_ms += pgt_clock_ms_between(start, pgt_clock_now());
+}
+
 static bool
 run_stage(Refresh *refresh, const PgtStage *stage, int index, bool last, const char **misfit)
 {
@@ -157,8 +207,11 @@ pgt_differential_run(Refresh *refresh, const char **misfit)
 		const PgtStage *stage = lfirst(lc);
 		int index = foreach_current_index(lc);
 
-		if (inputs_changed(refresh, stage) &&
-			!run_stage(refresh, stage, index, index == last, misfit))
+		if (!inputs_changed(refresh, stage))
+			continue;
+		if (stage->is_virtual)
+			run_virtual(refresh, stage, index);
+		else if (!run_stage(refresh, stage, index, index == last, misfit))
 			return false;
 	}
 	return true;

@@ -264,11 +264,15 @@ pgt_full_run(Refresh *refresh)
 		PgtDeltaInput input = {.snapshot = refresh->snapshot};
 		TimestampTz start = pgt_clock_now();
 		bool is_aggregate = stage->technique == PGT_TECHNIQUE_AGGREGATE;
-		PgtDeltaRows *rows = is_aggregate ? pgt_delta_states(refresh->delta, index, &input)
-										  : pgt_delta_all(refresh->delta, index, &input);
-		TimestampTz middle = pgt_clock_now();
+		PgtDeltaRows *rows;
+		TimestampTz middle;
 		Apply *apply;
 
+		if (stage->is_virtual)
+			continue;
+		rows = is_aggregate ? pgt_delta_states(refresh->delta, index, &input)
+							: pgt_delta_all(refresh->delta, index, &input);
+		middle = pgt_clock_now();
 		PGT_POINT("refresh-before-apply");
 		if (is_aggregate)
 			pgt_storage_fit_keys(stage, rows, 0);

@@ -38,7 +38,7 @@ is_storage_missing(const PgtDefinition *definition)
 
 		if (stage->technique == PGT_TECHNIQUE_FULL)
 			continue;
-		if (is_incomplete(stage->relid, stage, false) ||
+		if (stage->is_missing || is_incomplete(stage->relid, stage, false) ||
 			(stage->technique == PGT_TECHNIQUE_AGGREGATE &&
 			 is_incomplete(stage->state_relid, stage, true)))
 			return true;

@@ -174,11 +174,15 @@ check_storage(Refresh *refresh)
 		if (stage->technique == PGT_TECHNIQUE_FULL || pgt_storage_is_complete(stage))
 			continue;
 		pgt_refresh_create_states(refresh->st, stage);
+		CacheInvalidateRelcacheByRelid(stage->relid);
 		refresh->unindexed = bms_add_member(refresh->unindexed, stage->number);
-		refresh->broken = "the index that identifies its rows was missing";
+		refresh->broken = stage->is_missing ? "a stage that was not stored has to be"
+											: "the index that identifies its rows was missing";
 	}
-	if (refresh->broken != NULL)
-		open_definition(refresh); /* it may have a state table now */
+	if (refresh->broken == NULL)
+		return;
+	CommandCounterIncrement();
+	open_definition(refresh); /* it may have a state table now */
 }
 
 /* ---- The snapshot and what came since the last ---- */

@@ -157,7 +157,8 @@ typedef struct Apply
 } Apply;
 
 extern Apply *pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state);
-extern void pgt_apply_collect(Apply *apply); /* remember the effective delta */
+extern PgtChangeSet *pgt_apply_make_changes(Relation relation); /* empty, of all columns */
+extern void pgt_apply_collect(Apply *apply);					/* remember the effective delta */
 extern void pgt_apply_publish(
 	Apply *apply); /* write it to the buffer, if somebody reads the table */
 extern void pgt_apply_finish(Apply *apply);

@@ -913,6 +913,8 @@ pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *stage, bool i
 	PgtSecurity saved = pgt_security_become_extension_owner();
 
 	table_close(relation, NoLock);
+	if (stage->is_missing)
+		pgt_delta_note_stored(stage);
 	if (wide)
 	{
 		create_hash_index(stage->relid, info->nkeys, info->keys);
@@ -947,7 +949,7 @@ pgt_storage_has_index(Oid relid, const PgtStage *stage, bool is_state)
 bool
 pgt_storage_is_complete(const PgtStage *stage)
 {
-	return pgt_storage_has_index(stage->relid, stage, false) &&
+	return !stage->is_missing && pgt_storage_has_index(stage->relid, stage, false) &&
 		   (stage->technique != PGT_TECHNIQUE_AGGREGATE ||
 			pgt_storage_has_index(stage->state_relid, stage, true));
 }

@@ -194,6 +194,7 @@ sub prepare_sessions
 		{
 			$self->run_sql($s, 'LOAD \'pg_trickle\'');
 			$self->run_sql($s, "SET pg_trickle.force_technique = '$self->{technique}'") or die $self->{message};
+			$self->run_sql($s, 'SET pg_trickle.max_stage_rows = 0') if $self->{technique} eq '2kr';
 			$self->run_sql($s, 'SET pg_trickle.verify = on');
 			# Tables this small are always cheaper in full.
 			my $ratio = defined $self->{case}{ratio} ? $self->{case}{ratio} : 1;
@@ -345,6 +346,12 @@ sub note_mode
 	my $mode = $key ? $row->{$key} : 'unknown';
 
 	$self->count('stream tables', $mode);
+	if ($self->{technique} eq '2kr')
+	{
+		my $stages = $self->rows($s, "SELECT substring(value, '(?:not )?stored: [^(;]*') FROM pgtrickle.explain_st('$name')"
+			  . " WHERE property LIKE 'stage%' AND value ~ 'stored: '");
+		$self->count('stages', $_->[0]) for @{ $stages || [] };
+	}
 	for my $tag (@{ $stream->{tags} })
 	{
 		$self->count('constructs', $tag);
