@@ -229,8 +229,8 @@ simplify_groups(Query *query)
 	{
 		query->targetList = (List *) grouping_mutator((Node *) query->targetList, &depth);
 		query->havingQual = grouping_mutator(query->havingQual, &depth);
-		query->hasAggs = contain_agg_clause((Node *) query->targetList) ||
-						 contain_agg_clause(query->havingQual);
+		query->hasAggs = contain_aggs_of_level((Node *) query->targetList, 0) ||
+						 contain_aggs_of_level(query->havingQual, 0);
 	}
 	if (!query->hasAggs && query->groupClause == NIL && query->havingQual != NULL &&
 		query->setOperations == NULL && !query->hasTargetSRFs)

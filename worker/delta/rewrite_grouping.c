@@ -131,8 +131,8 @@ arm_of(Query *query, List *set)
 	}
 	arm->havingQual = set_mutator(query->havingQual, &context);
 	/* GROUPING(), which is a constant now, counted as one. */
-	arm->hasAggs = contain_agg_clause((Node *) arm->targetList) ||
-				   contain_agg_clause(arm->havingQual);
+	arm->hasAggs = contain_aggs_of_level((Node *) arm->targetList, 0) ||
+				   contain_aggs_of_level(arm->havingQual, 0);
 	/* The empty set is one group, also of a query without aggregates. */
 	if (arm->groupClause == NIL && !arm->hasAggs && arm->havingQual == NULL)
 		arm->havingQual = (Node *) makeBoolConst(true, false);
