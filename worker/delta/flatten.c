@@ -351,7 +351,8 @@ known_quals(List *quals, Node *left, Node *right)
 	ListCell *lc;
 
 	foreach (lc, quals)
-		if (bms_is_subset(pull_varnos(NULL, lfirst(lc)), there) && !contain_aggs_of_level(lfirst(lc), 0))
+		if (bms_is_subset(pull_varnos(NULL, lfirst(lc)), there) &&
+			!contain_aggs_of_level(lfirst(lc), 0))
 			kept = lappend(kept, lfirst(lc));
 	return kept == NIL ? NULL : (Node *) make_ands_explicit(kept);
 }

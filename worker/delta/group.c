@@ -49,7 +49,8 @@ reason_not_invertible(const Aggref *aggref)
 							  ? format_type_be(linitial_oid(aggref->aggargtypes))
 							  : "rows");
 	else if (form->aggmtranstype == INTERNALOID &&
-			 (form->aggmtransfn != form->aggtransfn || !OidIsValid(form->aggserialfn)))
+			 (form->aggmtransfn != form->aggtransfn || !OidIsValid(form->aggserialfn) ||
+			  !OidIsValid(form->aggcombinefn)))
 		reason = psprintf("the state of aggregate %s cannot be stored", name);
 	else if (get_typtype(form->aggmtranstype) == TYPTYPE_PSEUDO &&
 			 form->aggmtranstype != INTERNALOID)

@@ -71,6 +71,11 @@ prepare_functions(AggregateCall *call, Form_pg_aggregate form)
 		build_aggregate_deserialfn_expr(form->aggdeserialfn, &expression);
 		fmgr_info(form->aggdeserialfn, &call->deserialize);
 		fmgr_info_set_expr((Node *) expression, &call->deserialize);
+		build_aggregate_transfn_expr(&call->state_type, 1, 0, false, call->state_type,
+									 aggregate->collation, form->aggcombinefn, InvalidOid,
+									 &transition, NULL);
+		fmgr_info(form->aggcombinefn, &call->combine);
+		fmgr_info_set_expr((Node *) transition, &call->combine);
 	}
 }
 
@@ -240,33 +245,44 @@ pgt_aggregate_remove(AggregateRun *run, AggregateCall *call, AggregateState *sta
 
 /* ---- Stored and final values ---- */
 
+/*
+ * What a deserialization function returns is only good for being combined: before PostgreSQL
+ * 15.19, that of var_pop(int) and its like no longer sums squares. So it is combined with a
+ * state of no rows, as parallel aggregation does.
+ */
+static void
+load_internal(AggregateRun *run, AggregateCall *call, AggregateState *state, Datum value)
+{
+	AggregateState stored = {.value = value};
+	AggregateState none = {.isnull = true};
+	Datum read;
+	bool isnull;
+	static const Datum unused[1] = {0};
+	static const bool not_null[1] = {false};
+
+	read = call_function(run, call, &call->deserialize, &stored, unused, not_null, 1, &isnull);
+	state->value = call_function(run, call, &call->combine, &none, &read, &isnull, 1,
+								 &state->isnull);
+}
+
 void
 pgt_aggregate_load(AggregateRun *run, AggregateCall *call, AggregateState *state, Datum value,
 				   bool isnull)
 {
-	MemoryContext old = MemoryContextSwitchTo(run->state_context);
+	MemoryContext old;
 
 	state->isnull = isnull;
 	state->value = (Datum) 0;
-	if (!isnull && call->is_internal)
+	if (isnull)
+		return;
+	if (call->is_internal)
 	{
-		LOCAL_FCINFO(fcinfo, 2);
-
-		InitFunctionCallInfoData(*fcinfo, &call->deserialize, 2, InvalidOid, (Node *) run->window,
-								 NULL);
-		fcinfo->args[0].value = value;
-		fcinfo->args[0].isnull = false;
-		fcinfo->args[1].value = (Datum) 0;
-		fcinfo->args[1].isnull = false;
-		run->window->curaggcontext = run->state_context;
-		state->value = FunctionCallInvoke(fcinfo);
-		run->window->curaggcontext = NULL;
-		state->isnull = fcinfo->isnull;
+		load_internal(run, call, state, value);
+		return;
 	}
-	else if (!isnull && call->state_len == -1)
-		state->value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
-	else if (!isnull)
-		state->value = datumCopy(value, call->state_byval, call->state_len);
+	old = MemoryContextSwitchTo(run->state_context);
+	state->value = call->state_len == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(value))
+										 : datumCopy(value, call->state_byval, call->state_len);
 	MemoryContextSwitchTo(old);
 }
 

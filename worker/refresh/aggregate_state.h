@@ -19,6 +19,7 @@ typedef struct AggregateCall
 	FmgrInfo final;
 	FmgrInfo serialize;
 	FmgrInfo deserialize;
+	FmgrInfo combine;
 	bool has_final;
 	bool is_internal; /* stored through serialize */
 	int nfinal_args;
