@@ -25,6 +25,7 @@
 #include "catalog/pg_type.h"
 #include "catalog/toasting.h"
 #include "commands/extension.h"
+#include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
@@ -128,7 +129,20 @@ alter_segment(Oid segment, AlterTableType type, const char *column, ColumnDef *d
 	cmd->name = column == NULL ? NULL : pstrdup(column);
 	cmd->def = (Node *) def;
 	cmd->behavior = DROP_RESTRICT;
-	AlterTableInternal(segment, list_make1(cmd), false);
+	/*
+	 * Our own event trigger may have called this. What is altered there is nobody's command, and
+	 * before PostgreSQL 15.19 collecting it without one crashes.
+	 */
+	EventTriggerInhibitCommandCollection();
+	PG_TRY();
+	{
+		AlterTableInternal(segment, list_make1(cmd), false);
+	}
+	PG_FINALLY();
+	{
+		EventTriggerUndoInhibitCommandCollection();
+	}
+	PG_END_TRY();
 	CommandCounterIncrement();
 }
 
