@@ -192,6 +192,12 @@ UNION ALL
 		CASE WHEN count(*) > 0 THEN 'docs/limitations.md tells what can be written differently.' END
 	FROM pgtrickle.pgt_stream_tables s WHERE s.full_reason IS NOT NULL AND s.refresh_mode <> 'FULL'
 UNION ALL
+	SELECT 'missing_indexes', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'INFO' END,
+		coalesce(pg_catalog.string_agg(DISTINCT pg_catalog.format('%s reads %s whole (%s)', i.stream_table, i.source_table,
+			pg_catalog.pg_size_pretty(i.table_bytes)), '; '), 'none'),
+		pg_catalog.string_agg(DISTINCT i.create_index || ';', ' ')
+	FROM pgtrickle.missing_indexes() i
+UNION ALL
 	SELECT 'buffer_growth', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
 		coalesce(pg_catalog.string_agg(pg_catalog.format('%s: %s', b.source_table,
 			pg_catalog.pg_size_pretty(b.buffer_bytes)), ', ' ORDER BY b.source_table), 'none'),

@@ -36,6 +36,7 @@ SET pg_trickle.index_hint_pages = 1;
 SELECT create_index FROM pgtrickle.missing_indexes('of_small');
 RESET pg_trickle.index_hint_pages;
 SELECT stream_table, stage, statement, source_table, table_bytes > 500000 AS big, create_index FROM pgtrickle.missing_indexes() ORDER BY stream_table::text, 2, 3, 6;
+SELECT severity, count(*) FROM pgtrickle.health_check(), regexp_split_to_table(hint, '(?<=;) ') AS h WHERE check_name = 'missing_indexes' GROUP BY 1;
 SELECT statement, missing_index FROM pgtrickle.explain_delta('joined');
 SELECT pgtrickle.drop_stream_table(st) FROM unnest(ARRAY['silent', 'whole', 'two']) st;
 -- With the indexes there is nothing left to say; a partial one does not serve.
@@ -45,6 +46,7 @@ CREATE INDEX o_cust ON o (cust);
 CREATE INDEX c_k ON c (k);
 CREATE INDEX c_region ON c (region);
 SELECT * FROM pgtrickle.missing_indexes();
+SELECT severity, detail FROM pgtrickle.health_check() WHERE check_name = 'missing_indexes';
 -- Another query tells, too. Partitions: the index belongs on the table that the query names.
 SELECT pgtrickle.alter_stream_table('by_key', query => 'SELECT c.id, o.id AS amount FROM o JOIN c ON c.id = o.amount');
 CREATE TABLE parted (at int, ref int, filler text) PARTITION BY RANGE (at);
