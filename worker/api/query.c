@@ -277,6 +277,40 @@ find_hidden_rows(Node *node, void *context)
 	return expression_tree_walker(node, find_hidden_rows, context);
 }
 
+/*
+ * The executor's own check of tables, columns and functions, without running
+ * anything. Queries run as the text that PostgreSQL writes down for them, and
+ * in a few cases it does not read its own text.
+ */
+static void
+check_plan(const char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		pgt_spi_execute(psprintf("EXPLAIN (COSTS OFF) %s", text));
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->internalquery != NULL && error->internalpos > 0 && error->context == NULL)
+		{
+			FlushErrorState();
+			error->sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED;
+			error->detail = psprintf("Of its own text of the query it says: %s.", error->message);
+			error->message = "PostgreSQL cannot read the defining query as it writes it down";
+			error->hint = "Write the part at this position in another way.";
+			ReThrowError(error);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 void
 pgt_query_check_rights(Oid view_relid)
 {
@@ -290,7 +324,6 @@ pgt_query_check_rights(Oid view_relid)
 	AcquireRewriteLocks(query, true, false);
 	foreach (lc, QueryRewrite(query))
 		(void) find_hidden_rows((Node *) lfirst(lc), NULL);
-	/* The executor's own check of tables, columns and functions, without running anything. */
-	pgt_spi_execute(psprintf("EXPLAIN (COSTS OFF) %s", text));
+	check_plan(text);
 	pgt_security_restore(&saved);
 }

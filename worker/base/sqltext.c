@@ -9,6 +9,8 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -136,12 +138,36 @@ with_prefixes(Query *query)
 
 	if (list_length(query->rtable) != 1)
 		return query;
-	query = copyObject(query);
 	unused = makeNode(RangeTblEntry);
 	unused->rtekind = RTE_RESULT;
 	unused->eref = makeAlias("unused", NIL);
 	query->rtable = lappend(query->rtable, unused);
 	return query;
+}
+
+/*
+ * PostgreSQL writes a sort or group key such as -(1) as (- 1), and would read
+ * that as the number of a column; a constant it writes with its type.
+ */
+static bool
+fold_keys_walker(Node *node, void *context)
+{
+	ListCell *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, fold_keys_walker, context);
+	foreach (lc, ((Query *) node)->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (tle->ressortgroupref != 0 && IsA(tle->expr, OpExpr) &&
+			list_length(((OpExpr *) tle->expr)->args) == 1 &&
+			!contain_volatile_functions((Node *) tle->expr))
+			tle->expr = (Expr *) eval_const_expressions(NULL, (Node *) tle->expr);
+	}
+	return query_tree_walker((Query *) node, fold_keys_walker, context, QTW_IGNORE_JOINALIASES);
 }
 
 char *
@@ -155,6 +181,8 @@ pgt_sqltext_query(Query *query)
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
+	query = copyObject(query);
+	(void) fold_keys_walker((Node *) query, NULL);
 	text = pg_get_querydef(with_prefixes(query), false);
 	AtEOXact_GUC(false, level);
 	return text;

@@ -51,6 +51,9 @@ SELECT make('order_limit', 'SELECT * FROM (SELECT i FROM a ORDER BY j) AS s LIMI
 SELECT make('order_groups', 'SELECT j % 2 AS k, array_agg(i) AS x FROM (SELECT i, j FROM a ORDER BY j) AS s GROUP BY 1 HAVING count(*) > 1');
 SELECT make('order_array', 'SELECT j, ARRAY(SELECT i FROM (SELECT * FROM a AS x WHERE x.i >= a.i ORDER BY j OFFSET 0) AS s) AS x FROM a');
 SELECT make('order_with', 'WITH w AS (SELECT i, j FROM a ORDER BY i + j DESC) SELECT array_agg(i) AS x, max(j) AS m FROM w');
+-- Keys that PostgreSQL writes as if they were the number of a column.
+SELECT make('key_zero', 'SELECT - (0::int) AS k, count(*) AS n FROM a GROUP BY - (0::int)');
+SELECT make('key_number', 'SELECT - (2::int) AS k, i, count(*) AS n FROM a GROUP BY ROLLUP (- (2::int), i) ORDER BY - (2::int), i, n LIMIT 3');
 
 INSERT INTO a VALUES (9, 1), (1, 8);
 INSERT INTO b VALUES (1, 7), (8, 8);
@@ -71,5 +74,8 @@ SELECT pgtrickle.create_stream_table('no', 'SELECT i FROM a WHERE j > 0 /* for u
 CREATE TEMPORARY TABLE tmp (i int);
 SELECT pgtrickle.create_stream_table('no', 'SELECT a.i FROM a JOIN tmp USING (i)');
 SELECT pgtrickle.create_stream_table('no', 'SELECT FROM a');
+SELECT pgtrickle.create_stream_table('no', 'SELECT i, interval ''-9223372036854775808 microseconds'' AS v FROM a');
+CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 'x'::int; END $$;
+SELECT pgtrickle.create_stream_table('no', 'SELECT i, fails() AS v FROM a');
 SELECT pgtrickle.create_stream_table('no', 'SELECT i, array_agg(ROW(i, j)) AS x FROM a GROUP BY i');
 DROP SCHEMA corpus CASCADE;
