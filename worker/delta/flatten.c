@@ -82,7 +82,8 @@ pgt_flatten_is_needed(Query *query)
 {
 	ListCell *lc;
 
-	if (pgt_flatten_asks(query))
+	if (pgt_flatten_asks(query) || pgt_flatten_has_sublink(query->limitOffset) ||
+		pgt_flatten_has_sublink(query->limitCount))
 		return true;
 	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											  : pgt_tree_rtindexes((Node *) query->jointree))
@@ -483,6 +484,7 @@ pgt_flatten_query(Query *query, int leaf)
 	/* A changed leaf in what the query shows, or in what it asks of groups. */
 	flatten_quals(&context, list_make1(query->targetList), &kept);
 	flatten_quals(&context, list_make1(list_make1(query->havingQual)), &kept);
+	flatten_quals(&context, list_make1(list_make2(query->limitOffset, query->limitCount)), &kept);
 	from->fromlist = list_concat(items, context.pulled);
 	from->quals = known_quals(list_concat(kept, context.quals), (Node *) from, NULL);
 	return query;

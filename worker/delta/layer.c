@@ -324,6 +324,8 @@ peel_limit(Query *query)
 	above->limitCount = top.limitCount;
 	above->limitOffset = top.limitOffset;
 	above->limitOption = top.limitOption;
+	above->hasSubLinks = pgt_flatten_has_sublink(top.limitCount) ||
+						 pgt_flatten_has_sublink(top.limitOffset);
 	return above;
 }
 

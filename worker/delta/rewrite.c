@@ -154,6 +154,8 @@ pgt_rewrite_query(Query *query)
 		(void) sublink_walker((Node *) query->targetList, NULL);
 		(void) sublink_walker((Node *) query->jointree, NULL);
 		(void) sublink_walker(query->havingQual, NULL);
+		(void) sublink_walker(query->limitOffset, NULL);
+		(void) sublink_walker(query->limitCount, NULL);
 	}
 	if (!plain)
 		return query;

@@ -222,6 +222,8 @@ cut_below(PgtDefinition *definition, Query *query, bool store)
 		(void) cut_sublinks_walker((Node *) query->targetList, definition);
 		(void) cut_sublinks_walker((Node *) query->jointree, definition);
 		(void) cut_sublinks_walker(query->havingQual, definition);
+		(void) cut_sublinks_walker(query->limitOffset, definition);
+		(void) cut_sublinks_walker(query->limitCount, definition);
 	}
 	return query;
 }

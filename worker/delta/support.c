@@ -191,6 +191,28 @@ typedef struct ExpressionContext
 
 static void check_query(PgtDefinition *definition, Query *query, Oid owner);
 
+/* Is there a LIMIT or OFFSET of which a subquery tells how many rows? */
+static bool
+asked_limit_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, asked_limit_walker, context);
+	return pgt_flatten_has_sublink(((Query *) node)->limitCount) ||
+		   pgt_flatten_has_sublink(((Query *) node)->limitOffset) ||
+		   query_tree_walker((Query *) node, asked_limit_walker, context, 0);
+}
+
+/* A subquery that is run for rows of others, so that it is no stage. */
+static void
+check_asked_limit(PgtDefinition *definition, Query *query, int location)
+{
+	if (asked_limit_walker((Node *) query, NULL))
+		pgt_support_add(definition, "LIMIT of a subquery in an expression", NULL,
+						"how many rows there are is itself the result of a subquery", location);
+}
+
 /* Constructs within the expressions of one query level. */
 static bool
 expression_walker(Node *node, void *context)
@@ -203,6 +225,8 @@ expression_walker(Node *node, void *context)
 	{
 		pgt_support_add(ctx->definition, pgt_sublink_name((SubLink *) node),
 						"affected-key recompute", NULL, exprLocation(node));
+		check_asked_limit(ctx->definition, castNode(Query, ((SubLink *) node)->subselect),
+						  exprLocation(node));
 		check_query(ctx->definition, castNode(Query, ((SubLink *) node)->subselect), ctx->owner);
 	}
 	else if (IsA(node, WindowFunc))
@@ -395,7 +419,10 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 			break;
 		case RTE_SUBQUERY:
 			if (pgt_flatten_is_dependent(rte))
+			{
 				pgt_support_add(definition, "LATERAL subquery", "affected-key recompute", NULL, -1);
+				check_asked_limit(definition, rte->subquery, -1);
+			}
 			else if (pgt_tree_is_function(rte))
 				pgt_support_add(definition, "LATERAL subquery without tables", "linear", NULL, -1);
 			break;
@@ -440,20 +467,13 @@ check_setop(PgtDefinition *definition, Node *node)
 	check_setop(definition, stmt->rarg);
 }
 
-/* Only what is the same in every refresh tells how many rows there are. */
 static void
 check_limit(PgtDefinition *definition, Query *query)
 {
-	const char *construct = query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)"
-													 : "LIMIT without ORDER BY";
-
-	if (contain_subplans(query->limitCount) || contain_subplans(query->limitOffset))
-		pgt_support_add(
-			definition, construct, NULL,
-			"how many rows there are is itself the result of a subquery",
-			exprLocation(query->limitCount != NULL ? query->limitCount : query->limitOffset));
-	else
-		pgt_support_add(definition, construct, "the first rows are read again", NULL, -1);
+	pgt_support_add(definition,
+					query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)"
+											 : "LIMIT without ORDER BY",
+					"the first rows are read again", NULL, -1);
 }
 
 /* Set-returning functions of a select list become FROM items. */
@@ -557,6 +577,8 @@ check_query(PgtDefinition *definition, Query *query, Oid owner)
 	check_clauses(definition, query);
 	expression_walker((Node *) query->targetList, &context);
 	expression_walker(query->havingQual, &context);
+	expression_walker(query->limitOffset, &context);
+	expression_walker(query->limitCount, &context);
 	if (query->setOperations == NULL)
 	{
 		expression_walker((Node *) query->jointree, &context);

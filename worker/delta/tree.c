@@ -120,6 +120,8 @@ collect_leaves(Query *query, List **leaves)
 	(void) sublink_leaves_walker((Node *) query->targetList, leaves);
 	(void) sublink_leaves_walker((Node *) query->jointree, leaves);
 	(void) sublink_leaves_walker(query->havingQual, leaves);
+	(void) sublink_leaves_walker(query->limitOffset, leaves);
+	(void) sublink_leaves_walker(query->limitCount, leaves);
 }
 
 List *

@@ -620,6 +620,13 @@ sub add_limit
 		tag('top-k');
 		$query->{tail} = pick_weighted('LIMIT ' . between(1, 6) . $offset => 9, 'LIMIT 0' => 0.3, 'OFFSET 2' => 1);
 	}
+	if ($query->{tail} =~ /^LIMIT [1-6]/ && chance(0.25))
+	{
+		tag('LIMIT of a subquery');
+		my $question = '(SELECT count(*) % 7 FROM ' . Oracle::Query::any_source() . ')';
+		$query->{tail} = chance(0.5) ? "LIMIT $question" : "LIMIT $question + 1$offset";
+		$query->{tail} = "OFFSET $question" if chance(0.2);
+	}
 	tag('OFFSET') if $query->{tail} =~ /OFFSET/;
 	$query->{sort} = [ sort_list(@order) ];
 	$query->{cols} = \@cols;

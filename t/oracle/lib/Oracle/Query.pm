@@ -89,6 +89,9 @@ sub expression
 
 # --- FROM ----------------------------------------------------------------------------
 
+# The name of something that a query may read.
+sub any_source { return table_name(pick(@$sources)->{name}) }
+
 sub make_leaf
 {
 	my ($depth, $with) = @_;
