@@ -64,6 +64,7 @@ extern bool pgt_tree_has_outer_vars(Query *query);
 extern Node *pgt_tree_null_vars(Node *node, const Bitmapset *rtindexes);
 extern void pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *context);
 extern void pgt_tree_name_input(RangeTblEntry *rte, const char *name, List *colnames);
+extern void pgt_tree_rebuild_joins(Query *query, Node *node);
 extern void pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right);
 extern Node *pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals);
 extern bool pgt_tree_has_outer_join(const Query *query);

@@ -128,35 +128,11 @@ expand_view(RangeTblEntry *rte)
 	rte->inh = false;
 }
 
-/* Joins list their columns plainly; nothing refers to them any more. */
-static void
-rebuild_joins(Query *query, Node *node)
-{
-	ListCell *lc;
-
-	if (IsA(node, FromExpr))
-	{
-		foreach (lc, ((FromExpr *) node)->fromlist)
-			rebuild_joins(query, lfirst(lc));
-	}
-	else if (IsA(node, JoinExpr))
-	{
-		JoinExpr *join = (JoinExpr *) node;
-
-		rebuild_joins(query, join->larg);
-		rebuild_joins(query, join->rarg);
-		join->usingClause = NIL;
-		join->join_using_alias = NULL;
-		join->alias = NULL;
-		pgt_tree_fill_join(query, rt_fetch(join->rtindex, query->rtable), join->larg, join->rarg);
-	}
-}
-
 /* After columns of entries changed. */
 void
 pgt_normalize_joins(Query *query)
 {
-	rebuild_joins(query, (Node *) query->jointree);
+	pgt_tree_rebuild_joins(query, (Node *) query->jointree);
 }
 
 static void
@@ -186,7 +162,7 @@ flatten_joins(Query *query)
 	{
 		query->jointree = (FromExpr *) pgt_compat_flatten_join_vars(query,
 																	(Node *) query->jointree);
-		rebuild_joins(query, (Node *) query->jointree);
+		pgt_tree_rebuild_joins(query, (Node *) query->jointree);
 	}
 }
 

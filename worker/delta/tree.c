@@ -489,6 +489,30 @@ pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Node *right)
 	rte->eref = makeAlias("unnamed_join", names);
 }
 
+/* Joins list their columns plainly; nothing refers to them any more. */
+void
+pgt_tree_rebuild_joins(Query *query, Node *node)
+{
+	ListCell *lc;
+
+	if (IsA(node, FromExpr))
+	{
+		foreach (lc, ((FromExpr *) node)->fromlist)
+			pgt_tree_rebuild_joins(query, lfirst(lc));
+	}
+	else if (IsA(node, JoinExpr))
+	{
+		JoinExpr *join = (JoinExpr *) node;
+
+		pgt_tree_rebuild_joins(query, join->larg);
+		pgt_tree_rebuild_joins(query, join->rarg);
+		join->usingClause = NIL;
+		join->join_using_alias = NULL;
+		join->alias = NULL;
+		pgt_tree_fill_join(query, rt_fetch(join->rtindex, query->rtable), join->larg, join->rarg);
+	}
+}
+
 /* An inner join of a join tree with one more entry; adds the join's own entry. */
 Node *
 pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals)
@@ -741,6 +765,8 @@ drop_dead_joins(Query *query)
 			rte->alias = NULL;
 		}
 	}
+	/* What they join may be read from elsewhere now, with other columns. */
+	pgt_tree_rebuild_joins(query, (Node *) query->jointree);
 	(void) query_tree_walker(query, dead_joins_walker, NULL, QTW_IGNORE_JOINALIASES);
 }
 
