@@ -40,11 +40,21 @@ typedef struct ChangeShape
 	Query *subquery; /* of a stage that is not stored */
 } ChangeShape;
 
+/* A leaf read in the state before the change, and which of its columns are keys. */
+typedef struct BeforeLeaf
+{
+	ChangeShape *shape;
+	int leaf;
+	List *columns; /* attribute numbers, */
+	List *keys;	   /* and which column of pgt_keys each of them equals */
+} BeforeLeaf;
+
 /* What one statement is generated for. */
 typedef struct EmitContext
 {
 	List *shapes;	 /* ChangeShape of the changed relations */
-	Bitmapset *ctes; /* old (3n), ever (3n + 1) and before (3n + 2) states used, by input number */
+	Bitmapset *ctes; /* old (2n) and ever (2n + 1) states used, by input number */
+	List *before;	 /* BeforeLeaf */
 	bool whole;		 /* stages that are not stored are read whole, not by keys */
 } EmitContext;
 
@@ -147,6 +157,7 @@ extern char *pgt_stage_table_name(int64 pgt_id, int number);
 extern char *pgt_stage_state_name(int64 pgt_id, int number);
 
 /* leaf_state.c: states of changed relations */
+extern void pgt_leaf_state_use_before(Query *query, List *keys, EmitContext *context);
 extern char *pgt_leaf_state_items(EmitContext *context); /* "WITH ... " or "" */
 
 /* inline.c: reading stages that are not stored */

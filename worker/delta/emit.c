@@ -342,33 +342,20 @@ pgt_emit_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys, const E
 	return rows_of_keys(stage, copyObject(stage->query), null_keys, context);
 }
 
-/* Every changed leaf of FROM is read as it was before, here and in subqueries; in place. */
-static void
-read_before(Query *query, EmitContext *context)
-{
-	List *rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
-												   : pgt_tree_rtindexes((Node *) query->jointree);
-	ListCell *lc;
-
-	foreach (lc, rtindexes)
-	{
-		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
-
-		if (rte->rtekind == RTE_SUBQUERY)
-			read_before(rte->subquery, context);
-		else if (rte->rtekind == RTE_RELATION && pgt_tree_find_shape(context, rte->relid) != NULL)
-			pgt_tree_use_state(query, lfirst_int(lc), LEAF_BEFORE, context);
-	}
-}
-
 /* The same over the old state. */
 char *
 pgt_emit_old_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys, EmitContext *context)
 {
 	Query *query = copyObject(stage->query);
+	List *keys = NIL;
 	char *rows;
+	ListCell *lc;
 
-	read_before(query, context);
+	foreach (lc, key_entries_of(stage, pgt_tree_outputs(query)))
+		keys = lappend(keys, bms_is_member(foreach_current_index(lc) + 1, null_keys)
+								 ? NULL
+								 : lfirst_node(TargetEntry, lc)->expr);
+	pgt_leaf_state_use_before(query, keys, context);
 	rows = rows_of_keys(stage, query, null_keys, context);
 	return psprintf("%s%s", pgt_leaf_state_items(context), rows);
 }

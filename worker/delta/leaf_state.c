@@ -7,6 +7,9 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
 
 #include "pgt_sqltext.h"
@@ -58,16 +61,37 @@ key_columns(const ChangeShape *shape)
 	return columns.data;
 }
 
-/* Rows without those that came, and those that went; the key tells which came. */
+/*
+ * Rows without those that came, and those that went; the key tells which came.
+ * Where the leaf has columns of the key set, its rows are looked up by them
+ * here: what went cannot be found through an index, so joining the whole with
+ * the key set would read it again for every key.
+ */
 static void
-append_before(StringInfo sql, const ChangeShape *shape, const char *columns,
+append_before(StringInfo sql, const BeforeLeaf *leaf, const char *columns,
 			  const EmitContext *context)
 {
+	const ChangeShape *shape = leaf->shape;
 	char *key = key_columns(shape);
+	StringInfoData values;
+	StringInfoData keys;
+	ListCell *lc;
+	ListCell *lk;
 
-	begin_item(sql, shape, "before", columns);
+	appendStringInfo(sql, "%spgt_before_%d(pgt_w%s) AS NOT MATERIALIZED (",
+					 sql->len == 0 ? "WITH " : ", ", leaf->leaf, columns);
 	appendStringInfo(sql, "SELECT pgt_w%s FROM (", columns);
 	append_new(sql, shape, context);
+	initStringInfo(&values);
+	initStringInfo(&keys);
+	forboth (lc, leaf->columns, lk, leaf->keys)
+	{
+		appendStringInfo(&values, "%s%s", values.len > 0 ? ", " : "",
+						 pgt_sqltext_column(shape->relid, lfirst_int(lc)));
+		appendStringInfo(&keys, "%sk%d", keys.len > 0 ? ", " : "", lfirst_int(lk));
+	}
+	if (values.len > 0)
+		appendStringInfo(sql, " WHERE (%s) IN (SELECT %s FROM pgt_keys)", values.data, keys.data);
 	appendStringInfo(sql,
 					 " UNION ALL (SELECT pgt_w%s FROM pgt_delta_%d WHERE pgt_w < 0 OFFSET 0))"
 					 " u(pgt_w%s) WHERE pgt_w < 0 OR NOT ((%s) IN (SELECT %s FROM pgt_delta_%d"
@@ -86,6 +110,99 @@ append_weighted(StringInfo sql, const ChangeShape *shape, const char *columns, b
 					 old ? "-" : "", columns, shape->number);
 }
 
+/* ---- Before the change ---- */
+
+/* Columns that are keys, or equated with one by a condition between two columns. */
+static void
+find_keys(int rtindex, List *keys, List *quals, BeforeLeaf *leaf)
+{
+	ListCell *lc;
+	ListCell *lq;
+
+	foreach (lc, keys)
+	{
+		Var *key = lfirst(lc);
+		AttrNumber column = 0;
+
+		/* The server is to take = for what the key's own equality is. */
+		if (key == NULL || !IsA(key, Var) || key->varlevelsup != 0 ||
+			key->vartype >= FirstNormalObjectId)
+			continue;
+		if (key->varno == rtindex)
+			column = key->varattno;
+		foreach (lq, quals)
+		{
+			Node *other;
+			AttrNumber equated;
+
+			if (column == 0 && pgt_inline_equates(lfirst(lq), rtindex, &equated, &other) &&
+				IsA(other, Var) && ((Var *) other)->varno == key->varno &&
+				((Var *) other)->varattno == key->varattno && ((Var *) other)->varlevelsup == 0 &&
+				exprType(linitial(((OpExpr *) lfirst(lq))->args)) == key->vartype &&
+				exprType(lsecond(((OpExpr *) lfirst(lq))->args)) == key->vartype)
+				column = equated;
+		}
+		if (column <= 0)
+			continue;
+		leaf->columns = lappend_int(leaf->columns, column);
+		leaf->keys = lappend_int(leaf->keys, foreach_current_index(lc) + 1);
+	}
+}
+
+/*
+ * Every changed leaf of FROM is read as it was before, here and in subqueries;
+ * in place. keys: of the query's rows, NULL for those that are null.
+ */
+void
+pgt_leaf_state_use_before(Query *query, List *keys, EmitContext *context)
+{
+	List *rtindexes = query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
+												   : pgt_tree_rtindexes((Node *) query->jointree);
+	bool inner = query->setOperations == NULL && !pgt_tree_has_outer_join(query);
+	List *entries = NIL;
+	List *quals = NIL;
+	ListCell *lc;
+
+	if (inner)
+		pgt_tree_flatten_inner((Node *) query->jointree, &entries, &quals);
+	/* First all keys are found, while all columns have their numbers. */
+	foreach (lc, rtindexes)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+		BeforeLeaf *leaf;
+
+		if (rte->rtekind != RTE_RELATION || pgt_tree_find_shape(context, rte->relid) == NULL)
+			continue;
+		leaf = palloc0(sizeof(BeforeLeaf));
+		leaf->shape = pgt_tree_find_shape(context, rte->relid);
+		leaf->leaf = pgt_tree_leaf(rte);
+		if (inner)
+			find_keys(lfirst_int(lc), keys, quals, leaf);
+		context->before = lappend(context->before, leaf);
+	}
+	foreach (lc, rtindexes)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
+
+		if (rte->rtekind == RTE_SUBQUERY)
+			pgt_leaf_state_use_before(rte->subquery, NIL, context);
+		else if (rte->rtekind == RTE_RELATION && pgt_tree_find_shape(context, rte->relid) != NULL)
+			pgt_tree_use_state(query, lfirst_int(lc), LEAF_BEFORE, context);
+	}
+}
+
+/* The columns after pgt_w. */
+static char *
+list_columns(const ChangeShape *shape)
+{
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	for (int i = 0; i < shape->ncolumns; i++)
+		appendStringInfo(&columns, ", %s", quote_identifier(shape->names[i]));
+	return columns.data;
+}
+
 char *
 pgt_leaf_state_items(EmitContext *context)
 {
@@ -96,17 +213,17 @@ pgt_leaf_state_items(EmitContext *context)
 	foreach (lc, context->shapes)
 	{
 		ChangeShape *shape = lfirst(lc);
-		StringInfoData columns;
 
-		initStringInfo(&columns);
-		for (int i = 0; i < shape->ncolumns; i++)
-			appendStringInfo(&columns, ", %s", quote_identifier(shape->names[i]));
-		if (bms_is_member(3 * shape->number, context->ctes))
-			append_weighted(&sql, shape, columns.data, true, context);
-		if (bms_is_member(3 * shape->number + 1, context->ctes))
-			append_weighted(&sql, shape, columns.data, false, context);
-		if (bms_is_member(3 * shape->number + 2, context->ctes))
-			append_before(&sql, shape, columns.data, context);
+		if (bms_is_member(2 * shape->number, context->ctes))
+			append_weighted(&sql, shape, list_columns(shape), true, context);
+		if (bms_is_member(2 * shape->number + 1, context->ctes))
+			append_weighted(&sql, shape, list_columns(shape), false, context);
+	}
+	foreach (lc, context->before)
+	{
+		BeforeLeaf *leaf = lfirst(lc);
+
+		append_before(&sql, leaf, list_columns(leaf->shape), context);
 	}
 	if (sql.len > 0)
 		appendStringInfoChar(&sql, ' ');

@@ -422,15 +422,14 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	{
 		case LEAF_OLD:
 			name = psprintf("pgt_old_%d", shape->number);
-			context->ctes = bms_add_member(context->ctes, 3 * shape->number);
+			context->ctes = bms_add_member(context->ctes, 2 * shape->number);
 			break;
 		case LEAF_EVER:
 			name = psprintf("pgt_ever_%d", shape->number);
-			context->ctes = bms_add_member(context->ctes, 3 * shape->number + 1);
+			context->ctes = bms_add_member(context->ctes, 2 * shape->number + 1);
 			break;
 		case LEAF_BEFORE:
-			name = psprintf("pgt_before_%d", shape->number);
-			context->ctes = bms_add_member(context->ctes, 3 * shape->number + 2);
+			name = psprintf("pgt_before_%d", pgt_tree_leaf(rte)); /* a WITH item of its own */
 			break;
 		default:
 			name = psprintf("pgt_delta_%d", shape->number);
