@@ -464,7 +464,9 @@ append_columns(Query *query, Node *node, List **vars, List **names, List **numbe
 	foreach (lc, rte->eref->colnames)
 	{
 		attno++;
-		if (rte->rtekind == RTE_RELATION && get_rte_attribute_is_dropped(rte, attno))
+		/* A stage may have no table yet, and none of its columns is ever dropped. */
+		if (rte->rtekind == RTE_RELATION && pgt_stage_of_entry(rte) == 0 &&
+			get_rte_attribute_is_dropped(rte, attno))
 			continue;
 		/* Only names and positions matter to the deparser, not types. */
 		*vars = lappend(*vars, makeVar(rtindex, attno, INT4OID, -1, InvalidOid, 0));
