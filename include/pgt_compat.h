@@ -8,7 +8,9 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/reloptions.h"
 #include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
@@ -16,6 +18,8 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
@@ -26,9 +30,18 @@
 #include "replication/message.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "pg_trickle supports PostgreSQL 15 to 18"
@@ -67,6 +80,17 @@ pgt_compat_relation_owner(Oid relid)
 	return owner;
 }
 
+/* The parts of a qualified name, as strings; an error if it is not one. */
+static inline List *
+pgt_compat_split_name(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(name, NULL);
+#else
+	return stringToQualifiedNameList(name);
+#endif
+}
+
 /* Replaces references to columns of joins by the columns they stand for. */
 static inline Node *
 pgt_compat_flatten_join_vars(Query *query, Node *node)
@@ -75,6 +99,64 @@ pgt_compat_flatten_join_vars(Query *query, Node *node)
 	return flatten_join_alias_vars(NULL, query, node);
 #else
 	return flatten_join_alias_vars(query, node);
+#endif
+}
+
+#if PG_VERSION_NUM >= 180000
+/* Grouped expressions in place of columns of the entry for them, which stays, empty. */
+static inline void
+pgt_compat_unfold_groups(Query *query)
+{
+	RangeTblEntry *groups = NULL;
+	int rtindex = 0;
+	ListCell *lc;
+
+	while (groups == NULL || groups->rtekind != RTE_GROUP)
+		groups = list_nth_node(RangeTblEntry, query->rtable, rtindex++);
+	/* Where the user wrote it, for error messages. */
+	foreach (lc, query->targetList)
+	{
+		Var *var = (Var *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (IsA(var, Var) && var->varno == rtindex && var->varlevelsup == 0)
+			var->location = exprLocation(list_nth(groups->groupexprs, var->varattno - 1));
+	}
+	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
+	query->havingQual = flatten_group_exprs(NULL, query, query->havingQual);
+	query->hasGroupRTE = false;
+	groups->rtekind = RTE_RESULT;
+	groups->groupexprs = NIL;
+	groups->eref = makeAlias("*RESULT*", NIL);
+}
+#endif
+
+/*
+ * Queries in the form of 15, which says the same in fewer ways: a Var does not tell which
+ * outer joins and grouping sets can make it null (16), and expressions that are grouped by
+ * stand where they are used, not in an entry of their own (18). In place. Queries go to
+ * the planner as text, which has neither.
+ */
+static inline bool
+pgt_compat_simplify_query(Node *node, void *context)
+{
+#if PG_VERSION_NUM >= 160000
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+		((Var *) node)->varnullingrels = NULL;
+	if (IsA(node, Query))
+	{
+		Query *query = (Query *) node;
+
+#if PG_VERSION_NUM >= 180000
+		if (query->hasGroupRTE)
+			pgt_compat_unfold_groups(query);
+#endif
+		return query_tree_walker(query, pgt_compat_simplify_query, context, 0);
+	}
+	return expression_tree_walker(node, pgt_compat_simplify_query, context);
+#else
+	return false;
 #endif
 }
 
@@ -191,6 +273,17 @@ pgt_compat_init_result_relation(EState *estate, Relation relation)
 	return result;
 }
 
+/* What a concurrent change of a row would be checked with again; nothing is planned to be. */
+static inline void
+pgt_compat_init_recheck(EPQState *recheck, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(recheck, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(recheck, estate, NULL, NIL, -1);
+#endif
+}
+
 /* Index entries of a row that was just inserted. */
 static inline List *
 pgt_compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *estate)
@@ -273,6 +366,79 @@ pgt_compat_owns_extension(Oid extension, Oid userid)
 	return object_ownercheck(ExtensionRelationId, extension, userid);
 #else
 	return pg_extension_ownercheck(extension, userid);
+#endif
+}
+
+/* ---- catalogs and access methods ---- */
+
+/* The family, input type and btree strategy of < or >; false if the operator is neither. */
+static inline bool
+pgt_compat_ordering_operator(Oid operator, Oid * family, Oid *type, int16 *strategy)
+{
+#if PG_VERSION_NUM >= 180000
+	CompareType compare;
+	bool result = get_ordering_op_properties(operator, family, type, &compare);
+
+	/* CompareType counts as btree does. */
+	*strategy = (int16) compare;
+	return result;
+#else
+	return get_ordering_op_properties(operator, family, type, strategy);
+#endif
+}
+
+/* Is it one of =, <>, <, <=, >, >= of a btree family? */
+static inline bool
+pgt_compat_is_comparison(Oid operator)
+{
+#if PG_VERSION_NUM >= 180000
+	return get_op_index_interpretation(operator) != NIL;
+#else
+	return get_op_btree_interpretation(operator) != NIL;
+#endif
+}
+
+/* Of a primary key that is not deferrable. */
+static inline Oid
+pgt_compat_primary_key_index(Relation relation)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(relation, false);
+#else
+	return RelationGetPrimaryKeyIndex(relation);
+#endif
+}
+
+static inline IndexScanDesc
+pgt_compat_begin_index_scan(Relation relation, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(relation, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(relation, index, snapshot, nkeys, 0);
+#endif
+}
+
+static inline Datum
+pgt_compat_toast_options(List *options)
+{
+#if PG_VERSION_NUM >= 180000
+	const char *const namespaces[] = {"toast", NULL};
+#else
+	char *namespaces[] = {"toast", NULL};
+#endif
+
+	return transformRelOptions((Datum) 0, options, "toast", namespaces, true, false);
+}
+
+/* Runs a query that was started to its end. */
+static inline void
+pgt_compat_run(QueryDesc *desc)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, 0);
+#else
+	ExecutorRun(desc, ForwardScanDirection, 0, true);
 #endif
 }
 

@@ -124,28 +124,11 @@ alter_columns_statement(Oid relid, List *columns)
 
 /* ---- Query ---- */
 
-/*
- * For comparing queries. A view's stored query may have entries in its range
- * table that nothing refers to (OLD and NEW); with more than one entry names
- * are qualified, so every query gets one.
- */
-static char *
-comparable_text(Query *query)
-{
-	Query *copy = copyObject(query);
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-
-	rte->rtekind = RTE_RESULT;
-	rte->eref = makeAlias("*RESULT*", NIL);
-	copy->rtable = lappend(copy->rtable, rte);
-	return pgt_query_text(copy);
-}
-
 static bool
 is_stored_query(Query *query, Oid view_relid)
 {
 	Relation view = table_open(view_relid, AccessShareLock);
-	bool same = strcmp(comparable_text(query), comparable_text(get_view_query(view))) == 0;
+	bool same = strcmp(pgt_sqltext_query(query), pgt_sqltext_query(get_view_query(view))) == 0;
 
 	table_close(view, NoLock);
 	return same;
@@ -174,7 +157,7 @@ primary_key_columns(const PgtStreamTable *st)
 	Relation table = table_open(st->relid, AccessShareLock);
 	Bitmapset *columns = NULL;
 
-	if (list_member_oid(pgt_refresh_list_indexes(st->relid), RelationGetPrimaryKeyIndex(table)))
+	if (list_member_oid(pgt_refresh_list_indexes(st->relid), pgt_compat_primary_key_index(table)))
 		for (int i = 1; i <= RelationGetDescr(table)->natts; i++)
 			if (TupleDescAttr(RelationGetDescr(table), i - 1)->attnotnull)
 				columns = bms_add_member(columns, i);

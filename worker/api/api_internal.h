@@ -28,7 +28,6 @@ extern bool pgt_query_is_same_column(Form_pg_attribute attribute, const ColumnDe
 /* Errors unless the owner may read all of it, and row security hides nothing from him. */
 extern void pgt_query_check_rights(Oid view_relid);
 /* The query in words that mean the same under any search_path. */
-extern char *pgt_query_text(Query *query);
 /* Delta counts bytes, users count characters; both from 1. */
 extern int pgt_query_position(const char *text, int position);
 /* Refuses with errposition in the query what delta reports by byte. */

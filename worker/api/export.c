@@ -17,7 +17,7 @@ pgt_lifecycle_query_text(const PgtStreamTable *st)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
 	Relation view = table_open(st->view_relid, AccessShareLock);
-	char *text = pgt_query_text(copyObject(get_view_query(view)));
+	char *text = pgt_sqltext_query(get_view_query(view));
 
 	table_close(view, AccessShareLock);
 	pgt_security_restore(&saved);

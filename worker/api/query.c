@@ -244,12 +244,6 @@ pgt_query_is_same_column(Form_pg_attribute attribute, const ColumnDef *column)
 		   attribute->attcollation == column->collOid;
 }
 
-char *
-pgt_query_text(Query *query)
-{
-	return pgt_sqltext_query(query);
-}
-
 static bool
 find_hidden_rows(Node *node, void *context)
 {
@@ -317,7 +311,7 @@ pgt_query_check_rights(Oid view_relid)
 	PgtSecurity saved = pgt_security_become(pgt_compat_relation_owner(view_relid));
 	Relation view = table_open(view_relid, AccessShareLock);
 	Query *query = copyObject(get_view_query(view));
-	char *text = pgt_query_text(query);
+	char *text = pgt_sqltext_query(query);
 	ListCell *lc;
 
 	table_close(view, NoLock);

@@ -288,7 +288,7 @@ pgt_spi_explain(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot sna
 	ExecutorStart(desc, analyze ? 0 : EXEC_FLAG_EXPLAIN_ONLY);
 	if (analyze)
 	{
-		ExecutorRun(desc, ForwardScanDirection, 0, true);
+		pgt_compat_run(desc);
 		ExecutorFinish(desc);
 	}
 	ExplainPrintPlan(es, desc);

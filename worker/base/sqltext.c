@@ -14,11 +14,11 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "pgt_compat.h"
 #include "pgt_sqltext.h"
 
 char *
@@ -103,7 +103,7 @@ parse_name(const char *name)
 			ERROR,
 			(errcode(ERRCODE_INVALID_NAME), errmsg("invalid name syntax: %s", name),
 			 errhint("Spell it as in SQL, such as 'orders_by_day' or 'sales.\"Orders by day\"'.")));
-	parts = stringToQualifiedNameList(name);
+	parts = pgt_compat_split_name(name);
 	if (list_length(parts) > 3)
 		ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
 						errmsg("improper qualified name (too many dotted names): %s", name)));
@@ -182,6 +182,7 @@ pgt_sqltext_query(Query *query)
 		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	query = copyObject(query);
+	(void) pgt_compat_simplify_query((Node *) query, NULL);
 	(void) fold_keys_walker((Node *) query, NULL);
 	text = pg_get_querydef(with_prefixes(query), false);
 	AtEOXact_GUC(false, level);

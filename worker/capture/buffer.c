@@ -35,6 +35,7 @@
 
 #include "capture_internal.h"
 #include "pgt_capture.h"
+#include "pgt_compat.h"
 #include "pgt_extension.h"
 #include "pgt_spi.h"
 #include "pgt_sqltext.h"
@@ -87,8 +88,7 @@ make_options(void)
 static void
 create_toast_table(Oid segment, List *options)
 {
-	char *namespaces[] = {"toast", NULL};
-	Datum toast_options = transformRelOptions((Datum) 0, options, "toast", namespaces, true, false);
+	Datum toast_options = pgt_compat_toast_options(options);
 
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast_options, true);
 	NewRelationCreateToastTable(segment, toast_options);

@@ -24,6 +24,7 @@
 #include "utils/relcache.h"
 #include "utils/typcache.h"
 
+#include "pgt_compat.h"
 #include "pgt_extension.h"
 #include "pgt_guc.h"
 #include "pgt_sqltext.h"
@@ -246,7 +247,7 @@ order_command(Oid relid, int ncolumns, const AttrNumber *columns, List *clauses)
 		int16 strategy = BTLessStrategyNumber;
 		bool desc;
 
-		(void) get_ordering_op_properties(clause->sortop, &family, &type, &strategy);
+		(void) pgt_compat_ordering_operator(clause->sortop, &family, &type, &strategy);
 		desc = strategy == BTGreaterStrategyNumber;
 		appendStringInfo(&sql, "%s%s%s", i > 0 ? ", " : "", pgt_sqltext_column(relid, columns[i]),
 						 desc ? " DESC" : "");

@@ -3,27 +3,12 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "parser/parsetree.h"
-#include "rewrite/rewriteHandler.h"
-#include "utils/rel.h"
 
 #include "pgt_compat.h"
 
 #include "delta_internal.h"
-
-static Query *
-query_of_view(Oid view_relid)
-{
-	Relation view = table_open(view_relid, AccessShareLock);
-	Query *query = copyObject(get_view_query(view));
-
-	table_close(view, NoLock);
-	AcquireRewriteLocks(query, true, false);
-	return query;
-}
 
 /* Is the stage a core with subqueries, but recomputed by keys without any? */
 static bool
@@ -157,7 +142,8 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 	Oid owner = OidIsValid(view_relid) ? pgt_compat_relation_owner(view_relid) : GetUserId();
 	Query *normalized;
 
-	definition->query = query != NULL ? query : query_of_view(view_relid);
+	definition->query = query != NULL ? query : pgt_normalize_view(view_relid);
+	pgt_compat_simplify_query((Node *) definition->query, NULL);
 	pgt_support_check_refused(definition->query);
 	normalized = pgt_normalize_query(definition->query);
 	definition->sources = pgt_support_collect_sources(definition->query, normalized);
@@ -175,5 +161,7 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 void
 pgt_delta_check_query(Query *query)
 {
+	query = copyObject(query);
+	pgt_compat_simplify_query((Node *) query, NULL);
 	pgt_support_check_refused(query);
 }

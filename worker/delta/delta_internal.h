@@ -87,6 +87,7 @@ extern List *pgt_tree_rtindexes(const Node *jointree);
 extern Bitmapset *pgt_tree_rtindex_set(const Node *jointree);
 
 /* normalize.c: one form for what can be written in several ways */
+extern Query *pgt_normalize_view(Oid view_relid);
 extern Query *pgt_normalize_query(Query *query);
 extern void pgt_normalize_joins(Query *query);
 extern void pgt_normalize_names(Query *query, List *names); /* of the output; in place */

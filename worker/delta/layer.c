@@ -43,7 +43,7 @@ pgt_layer_drop_void_limit(Query *query)
 		(((Const *) offset)->constisnull || DatumGetInt64(((Const *) offset)->constvalue) == 0))
 		query->limitOffset = NULL;
 	if (!pgt_layer_has_limit(query))
-		query->limitOption = LIMIT_OPTION_DEFAULT;
+		query->limitOption = LIMIT_OPTION_COUNT;
 }
 
 /* ---- Windows ---- */
@@ -316,7 +316,7 @@ peel_limit(Query *query)
 	Query *above;
 
 	query->limitCount = query->limitOffset = NULL;
-	query->limitOption = LIMIT_OPTION_DEFAULT;
+	query->limitOption = LIMIT_OPTION_COUNT;
 	if (!query->hasDistinctOn)
 		query->sortClause = NIL;
 	above = put_on_top(query, former, true);

@@ -112,17 +112,25 @@ inline_ctes(Query *query)
 	}
 }
 
-/* The query of a view in place of the view. */
-static void
-expand_view(RangeTblEntry *rte)
+/* The query of a view, with its relations locked. */
+Query *
+pgt_normalize_view(Oid view_relid)
 {
-	Relation view = table_open(rte->relid, AccessShareLock);
+	Relation view = table_open(view_relid, AccessShareLock);
 	Query *query = copyObject(get_view_query(view));
 
 	table_close(view, NoLock);
 	AcquireRewriteLocks(query, true, false);
+	pgt_compat_simplify_query((Node *) query, NULL);
+	return query;
+}
+
+/* The query of a view in place of the view. */
+static void
+expand_view(RangeTblEntry *rte)
+{
 	rte->rtekind = RTE_SUBQUERY;
-	rte->subquery = query;
+	rte->subquery = pgt_normalize_view(rte->relid);
 	rte->relid = InvalidOid;
 	rte->relkind = 0;
 	rte->inh = false;

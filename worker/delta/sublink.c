@@ -26,6 +26,8 @@
 #include "rewrite/rewriteManip.h"
 #include "utils/lsyscache.h"
 
+#include "pgt_compat.h"
+
 #include "delta_internal.h"
 
 /* How the user wrote an EXISTS that we made; kept where EXISTS has no use for it. */
@@ -212,7 +214,7 @@ not_any(Query *query, SubLink *link, Node *test)
 
 	link->subLinkType = ALL_SUBLINK; /* NOT IN is <> ALL */
 	if (!IsA(test, OpExpr) || list_length(op->args) != 2 || !op_strict(op->opno) ||
-		get_op_btree_interpretation(op->opno) == NIL || !IsA(lsecond(op->args), Param))
+		!pgt_compat_is_comparison(op->opno) || !IsA(lsecond(op->args), Param))
 		return make_not(
 			make_exists(link, subquery, make_test(inner_test(test, subquery), IS_NOT_FALSE)));
 	outer = linitial(op->args);

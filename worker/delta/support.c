@@ -49,6 +49,7 @@ refuse_double_groups(Query *query)
 {
 	List *exprs = NIL;
 	ListCell *lc;
+	ListCell *le;
 
 	if (query->groupingSets == NIL)
 		return;
@@ -56,10 +57,14 @@ refuse_double_groups(Query *query)
 	{
 		Node *expr = get_sortgroupclause_expr(lfirst(lc), query->targetList);
 
-		if (list_member(exprs, expr))
-			refuse("an expression grouped by twice in GROUPING SETS, ROLLUP or CUBE",
-				   "PostgreSQL cannot write down which of the two is meant.", exprLocation(expr),
-				   "Group by the expression once, and show it twice.");
+		foreach (le, exprs)
+		{
+			if (equal(lfirst(le), expr))
+				refuse("an expression grouped by twice in GROUPING SETS, ROLLUP or CUBE",
+					   "PostgreSQL cannot write down which of the two is meant.",
+					   exprLocation(lfirst(le)),
+					   "Group by the expression once, and show it twice.");
+		}
 		exprs = lappend(exprs, expr);
 	}
 }

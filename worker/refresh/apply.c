@@ -78,7 +78,7 @@ open_result(Apply *apply)
 	apply->result = pgt_compat_init_result_relation(apply->estate, apply->relation);
 	leave_out_guard(apply->result);
 	ExecOpenIndices(apply->result, false);
-	EvalPlanQualInit(&apply->epq, apply->estate, NULL, NIL, -1);
+	pgt_compat_init_recheck(&apply->epq, apply->estate);
 	AfterTriggerBeginQuery();
 }
 
@@ -113,7 +113,8 @@ pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state)
 			apply->scankeys[i].sk_func.fn_mcxt = CurrentMemoryContext;
 			apply->scankeys[i].sk_func.fn_extra = NULL;
 		}
-		apply->scan = index_beginscan(apply->relation, apply->index, apply->snapshot, nkeys, 0);
+		apply->scan = pgt_compat_begin_index_scan(apply->relation, apply->index, apply->snapshot,
+												  nkeys);
 	}
 	return apply;
 }

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "utils/memutils.h"
 
+#include "pgt_compat.h"
 #include "pgt_image.h"
 
 #define NULL_SEED UINT64CONST(0x9ae16a3b2f90404f)

@@ -18,6 +18,8 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 
+#include "pgt_compat.h"
+
 #include "refresh_internal.h"
 
 typedef struct Partitions
@@ -73,8 +75,8 @@ begin_scan(Partitions *partitions)
 		partitions->scankeys[i].sk_func.fn_extra = NULL;
 	}
 	partitions->index = index_open(apply->info->scope_index, AccessShareLock);
-	partitions->scan = index_beginscan(apply->relation, partitions->index, apply->snapshot, nscope,
-									   0);
+	partitions->scan = pgt_compat_begin_index_scan(apply->relation, partitions->index,
+												   apply->snapshot, nscope);
 }
 
 /* Is the row found in the partition? A hash alone does not tell. */

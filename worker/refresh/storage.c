@@ -170,7 +170,7 @@ create_identity_index(const PgtStage *stage, bool is_stage)
 									stage->key_collations);
 
 		if (!is_stage && can_be_primary(relation, stage) &&
-			!OidIsValid(RelationGetPrimaryKeyIndex(relation)))
+			!OidIsValid(pgt_compat_primary_key_index(relation)))
 			sql = psprintf("ALTER TABLE %s ADD PRIMARY KEY (%s)", name, columns);
 		else
 			sql = psprintf("CREATE UNIQUE INDEX ON %s (%s) NULLS NOT DISTINCT", name, columns);
@@ -238,7 +238,7 @@ append_order(StringInfo sql, Relation relation, const PgtStageIndex *index, int 
 	Oid type;
 	int16 strategy;
 
-	if (!get_ordering_op_properties(index->operators[i], &family, &type, &strategy))
+	if (!pgt_compat_ordering_operator(index->operators[i], &family, &type, &strategy))
 		elog(ERROR, "operator %u is not an ordering operator", index->operators[i]);
 	appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", quote_identifier(NameStr(attribute->attname)));
 	if (!OidIsValid(default_class) || get_opclass_family(default_class) != family)
@@ -559,7 +559,7 @@ pgt_refresh_fits_storage(Oid relid, const PgtStage *stage)
 	if (stage->nscope > 0)
 		needed = list_append_unique_oid(needed, info->scope_index);
 	if (OidIsValid(info->index_relid) &&
-		RelationGetPrimaryKeyIndex(relation) == info->index_relid &&
+		pgt_compat_primary_key_index(relation) == info->index_relid &&
 		!can_be_primary(relation, stage))
 		fits = false;
 	for (int i = 0; i < info->nkeys; i++)

@@ -12,7 +12,7 @@ SELECT pgtrickle.create_stream_table('ranked', 'SELECT id, to_char(price, ''9G99
 -- Every column of the views has a meaning for some stream table.
 SELECT pgt_schema, pgt_name, schedule, refresh_mode, status, is_populated, full_reason,
 	diamond_consistency, identity FROM pgtrickle.pgt_stream_tables ORDER BY pgt_id;
-SELECT defining_query FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'big';
+SELECT replace(defining_query, 'kinds.', '') AS defining_query FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'big'; -- 16 leaves it out
 SELECT pgt_name, status, effective_mode, staleness, stale, pending_rows, next_due > last_refresh_at AS due,
 	total_refreshes, full_count, differential_count, total_rows_inserted, last_duration_ms > 0 AS timed
 	FROM pgtrickle.pg_stat_stream_tables ORDER BY pgt_id;

@@ -143,6 +143,7 @@ DO $$ BEGIN
 END $$;
 SELECT pgtrickle.refresh_stream_table('inherited');
 SELECT count(*) FROM inherited;
+INSERT INTO c VALUES (5, 'c5', 5) ON CONFLICT DO NOTHING;
 
 -- How they are maintained.
 SELECT DISTINCT construct, technique FROM made, pgtrickle.validate_query(query) WHERE construct ~ 'subquery|LATERAL' ORDER BY 1;
