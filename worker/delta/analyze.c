@@ -3,8 +3,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "pgt_compat.h"
 
@@ -113,6 +117,24 @@ make_full(PgtDefinition *definition, Query *original, Query *normalized)
 	definition->stages = list_make1(stage);
 }
 
+/* A column of a stage of a type that no table can have, such as ROW(a, b); NULL if none. */
+static const char *
+find_pseudo_type(PgtStage *stage, int *location)
+{
+	ListCell *lc;
+
+	foreach (lc, pgt_tree_outputs(stage->query))
+	{
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+
+		*location = exprLocation(expr);
+		if (get_typtype(exprType(expr)) == TYPTYPE_PSEUDO)
+			return psprintf("a value of type %s would have to be stored",
+							format_type_be(exprType(expr)));
+	}
+	return NULL;
+}
+
 static void
 describe_stages(PgtDefinition *definition)
 {
@@ -122,7 +144,14 @@ describe_stages(PgtDefinition *definition)
 	{
 		PgtStage *stage = lfirst(lc);
 		const char *reason;
+		int location;
 
+		reason = find_pseudo_type(stage, &location);
+		if (reason != NULL)
+		{
+			pgt_support_add(definition, "row without a type of its own", NULL, reason, location);
+			return;
+		}
 		pgt_tree_number_leaves(stage->query);
 		reason = pgt_key_find_identity(stage, definition);
 		if (reason != NULL)

@@ -284,4 +284,12 @@ SELECT pgtrickle.alter_stream_table('wide_pk', query => 'SELECT nullif(nn, ''n''
 SELECT * FROM check_st('wide_pk');
 SELECT * FROM check_st('wide_down_pk');
 
+-- A stage would have a column that no table can have: rows of ROW() have no type of their own.
+CREATE TABLE rowed (x int);
+INSERT INTO rowed VALUES (1);
+SELECT pgtrickle.create_stream_table('row_stage', 'SELECT n + 1 AS n FROM (SELECT count(DISTINCT ((SELECT max(x) FROM rowed), x)) AS n FROM rowed) AS s');
+SELECT full_reason FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'row_stage';
+INSERT INTO rowed VALUES (2);
+SELECT * FROM check_st('row_stage');
+
 DROP SCHEMA found CASCADE;
