@@ -178,6 +178,33 @@ extern bool pgt_layer_is_stored_below(Query *query);
 extern void pgt_layer_drop_void_limit(Query *query);
 extern List *pgt_layer_window_scope(Query *query);
 
+/* order_rows.c: what the join order is chosen by */
+typedef enum PgtOrderEdge /* how the rows of an entry are found; better is larger */
+{
+	PGT_EDGE_NONE,		/* a cross product */
+	PGT_EDGE_CONDITION, /* some condition */
+	PGT_EDGE_EQUALITY,
+	PGT_EDGE_INDEX, /* equality on the first column of an index, or a small table or delta */
+	PGT_EDGE_UNIQUE /* equality on all columns of a unique index */
+} PgtOrderEdge;
+
+typedef struct PgtOrderEntry
+{
+	const RangeTblEntry *rte;
+	int rtindex;
+	Bitmapset *needs; /* entries that it refers to */
+	Oid relid;		  /* the table that is behind it, or 0 */
+	double rows;	  /* of that */
+	double own;		  /* which part of them its own conditions leave */
+	bool is_delta;
+	List *indexes;
+} PgtOrderEntry;
+
+extern PgtOrderEntry *pgt_order_entry(const RangeTblEntry *rte, int rtindex, List *quals);
+extern double pgt_order_delta_rows(const PgtOrderEntry *entry);
+extern double pgt_order_matches(const PgtOrderEntry *entry, const Bitmapset *columns,
+								PgtOrderEdge *edge);
+
 /* order.c: join order */
 extern Bitmapset *pgt_order_needs(const RangeTblEntry *rte);
 extern Node *pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest);

@@ -16,6 +16,12 @@
  *
  * A fragment is one kind of row: which entries stand in FROM, which of them
  * count as present (columns of the others are NULL), and the conditions.
+ *
+ * An index serves the table of an ever state but not its delta, which would be
+ * read once per outer row. So fragments with few of them are read by parts:
+ * once for each choice of the new rows or the images of every other leaf. What
+ * two changed leaves touch together is touched by the first of them, so those
+ * before the changed leaf are only read in their new state.
  */
 #include "postgres.h"
 
@@ -28,6 +34,7 @@
 #include "delta_internal.h"
 
 #define MAX_FRAGMENTS 64
+#define MAX_PARTED_STATES 4 /* ever states of a fragment that are read by parts */
 
 typedef struct Entry
 {
@@ -52,7 +59,8 @@ typedef struct FragmentContext
 } FragmentContext;
 
 static List *fragments_of_node(Node *node, FragmentContext *context, bool touched);
-static List *queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched);
+static List *queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched,
+						bool parted);
 
 int
 pgt_fragment_limit(void)
@@ -175,7 +183,7 @@ fragments_of_entry(int rtindex, FragmentContext *context, bool touched)
 	if (rte->rtekind == RTE_SUBQUERY && !pgt_tree_is_function(rte))
 	{
 		foreach (lc, queries_of(rte->subquery, pgt_tree_outputs(rte->subquery), context->emit,
-								context->leaf, touched))
+								context->leaf, touched, false))
 		{
 			Entry *entry = palloc0(sizeof(Entry));
 
@@ -405,14 +413,63 @@ drop_subsumed(Query *query, List *fragments, List *outputs)
 	return kept;
 }
 
+static bool
+is_earlier(const Query *query, const Entry *entry, int leaf)
+{
+	return pgt_tree_leaf(rt_fetch(entry->rtindex, query->rtable)) < leaf;
+}
+
+/* The fragment with its ever states as new rows or images of the delta, in all combinations. */
+static List *
+part_states(const Query *query, Fragment *fragment, int nfragments, int leaf)
+{
+	int nparted = 0;
+	List *result = NIL;
+	ListCell *lc;
+
+	foreach (lc, fragment->entries)
+	{
+		Entry *entry = lfirst(lc);
+
+		nparted += entry->state == LEAF_EVER && !is_earlier(query, entry, leaf);
+	}
+	if (nparted > MAX_PARTED_STATES || nfragments << nparted > MAX_FRAGMENTS)
+		return list_make1(fragment);
+	for (int images = 0; images < (1 << nparted); images++)
+	{
+		Fragment *part = palloc(sizeof(Fragment));
+		int number = 0;
+
+		*part = *fragment;
+		part->entries = NIL;
+		foreach (lc, fragment->entries)
+		{
+			Entry *entry = palloc(sizeof(Entry));
+
+			*entry = *(Entry *) lfirst(lc);
+			if (entry->state == LEAF_EVER)
+			{
+				entry->state = LEAF_NEW;
+				if (!is_earlier(query, entry, leaf) && (images & (1 << number++)) != 0)
+					entry->state = LEAF_DELTA;
+			}
+			part->entries = lappend(part->entries, entry);
+		}
+		result = lappend(result, part);
+	}
+	return result;
+}
+
 /*
  * Queries whose rows together are every row of `outputs` that the leaf can
- * touch (touched), or that ever was or is there (not touched).
+ * touch (touched), or that ever was or is there (not touched). Those of the
+ * outermost query are read by parts; within it, parts would multiply.
  */
 static List *
-queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched)
+queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touched, bool parted)
 {
 	FragmentContext context = {NULL, emit, leaf};
+	List *fragments;
 	List *result = NIL;
 	ListCell *lc;
 
@@ -428,17 +485,24 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 			foreach (ll, pgt_tree_leaves(arm))
 				here = here || pgt_tree_leaf(lfirst(ll)) == leaf;
 			if (!touched || here)
-				result = list_concat(result,
-									 queries_of(arm, pgt_tree_outputs(arm), emit, leaf, touched));
+				result = list_concat(
+					result, queries_of(arm, pgt_tree_outputs(arm), emit, leaf, touched, parted));
 		}
 		return result;
 	}
 	query = pgt_flatten_query(query, touched ? leaf : 0);
 	context.query = query;
-	foreach (lc,
-			 drop_subsumed(query, fragments_of_node((Node *) query->jointree, &context, touched),
-						   outputs))
-		result = lappend(result, build_query(query, lfirst(lc), outputs, emit));
+	fragments = drop_subsumed(query, fragments_of_node((Node *) query->jointree, &context, touched),
+							  outputs);
+	foreach (lc, fragments)
+	{
+		Fragment *fragment = lfirst(lc);
+		ListCell *lp;
+
+		foreach (lp, parted ? part_states(query, fragment, list_length(fragments), leaf)
+							: list_make1(fragment))
+			result = lappend(result, build_query(query, lfirst(lp), outputs, emit));
+	}
 	check_count(result);
 	return result;
 }
@@ -455,7 +519,8 @@ pgt_fragment_queries(Query *query, List *keys, EmitContext *emit)
 		RangeTblEntry *rte = lfirst(lc);
 
 		if (pgt_tree_find_shape(emit, rte->relid) != NULL)
-			result = list_concat(result, queries_of(query, keys, emit, pgt_tree_leaf(rte), true));
+			result = list_concat(result,
+								 queries_of(query, keys, emit, pgt_tree_leaf(rte), true, true));
 	}
 	return result;
 }

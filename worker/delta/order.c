@@ -2,35 +2,22 @@
  * order.c: the join order of a delta term.
  *
  * The planner has no statistics of deltas and of old states, so the engine
- * fixes the order: start at the delta, follow unique indexes first, then other
- * indexes, then equalities without an index. The result is a left-deep tree of
+ * fixes the order: start at the smallest delta, then join what is found by an
+ * index, small, or a delta, and leaves the least rows by statistics
+ * (order_rows.c), then equalities without an index. The result is a left-deep tree of
  * explicit joins, planned under join_collapse_limit = 1.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/relation.h"
-#include "catalog/pg_index.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/relcache.h"
 
 #include "delta_internal.h"
 
-/* How good it is to join an entry next; better is larger. */
-typedef enum Edge
-{
-	EDGE_NONE,		/* a cross product */
-	EDGE_CONDITION, /* some condition */
-	EDGE_EQUALITY,
-	EDGE_INDEX,	 /* equality on the first column of an index */
-	EDGE_UNIQUE, /* equality on all columns of a unique index */
-	EDGE_DELTA	 /* equality with another delta: few rows are left */
-} Edge;
+#define MAX_LOOKAHEAD 4 /* entries followed to see what a join makes possible */
 
 /* Column of the entry that the condition equates with something already joined, or 0. */
 static AttrNumber
@@ -54,21 +41,6 @@ equated_column(Node *qual, int rtindex, Bitmapset *joined)
 			attno = ((Var *) column)->varattno;
 	}
 	return attno;
-}
-
-static Edge
-rate_index(Relation index, Bitmapset *columns)
-{
-	Form_pg_index form = index->rd_index;
-	bool all = true;
-
-	if (!form->indisvalid || form->indkey.values[0] == 0 ||
-		!bms_is_member(form->indkey.values[0], columns))
-		return EDGE_EQUALITY;
-	for (int i = 0; i < form->indnkeyatts; i++)
-		all = all && bms_is_member(form->indkey.values[i], columns);
-	return all && form->indisunique && RelationGetIndexPredicate(index) == NIL ? EDGE_UNIQUE
-																			   : EDGE_INDEX;
 }
 
 /* Entries whose columns a FROM item refers to: they have to stand before it. */
@@ -103,63 +75,125 @@ first_free(Query *query, List *rtindexes)
 	return 0;
 }
 
-static bool
-is_delta(const RangeTblEntry *rte)
-{
-	return rte->rtekind == RTE_CTE && strncmp(rte->ctename, "pgt_delta_", 10) == 0;
-}
-
-/* The number in its table of a column of an old state, whose columns are pgt_w, c1, c2 ... */
-static AttrNumber
-table_column(const RangeTblEntry *rte, AttrNumber attno)
-{
-	if (rte->rtekind != RTE_CTE || !OidIsValid(rte->relid))
-		return attno;
-	return atoi(strVal(list_nth(rte->eref->colnames, attno - 1)) + 1);
-}
-
-static Edge
-rate_entry(int rtindex, List *quals, Bitmapset *joined, const RangeTblEntry *rte)
+/* Rows of the entry per row of what is joined, and by what means they are found. */
+static double
+rate_entry(const PgtOrderEntry *entry, List *quals, Bitmapset *joined, PgtOrderEdge *edge)
 {
 	Bitmapset *columns = NULL;
-	Edge edge = EDGE_NONE;
-	Bitmapset *with = bms_add_member(bms_copy(joined), rtindex);
+	Bitmapset *with = bms_add_member(bms_copy(joined), entry->rtindex);
 	ListCell *lc;
 
+	*edge = PGT_EDGE_NONE;
 	foreach (lc, quals)
 	{
 		Bitmapset *needs = pull_varnos(NULL, lfirst(lc));
 		AttrNumber attno;
 
-		if (!bms_is_member(rtindex, needs) || !bms_is_subset(needs, with) ||
+		if (!bms_is_member(entry->rtindex, needs) || !bms_is_subset(needs, with) ||
 			!bms_overlap(needs, joined))
 			continue;
-		edge = Max(edge, EDGE_CONDITION);
-		attno = equated_column(lfirst(lc), rtindex, joined);
+		*edge = PGT_EDGE_CONDITION;
+		attno = equated_column(lfirst(lc), entry->rtindex, joined);
 		if (attno > 0)
-		{
-			edge = Max(edge, EDGE_EQUALITY);
-			columns = bms_add_member(columns, table_column(rte, attno));
-		}
+			columns = bms_add_member(columns, attno);
 	}
-	if (columns != NULL && is_delta(rte))
-		return EDGE_DELTA;
-	if (columns != NULL && OidIsValid(rte->relid) &&
-		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_CTE))
+	if (columns != NULL)
+		return pgt_order_matches(entry, columns, edge);
+	/* A function of what is joined is no cross product. */
+	if (!bms_is_empty(entry->needs))
+		*edge = PGT_EDGE_EQUALITY;
+	return entry->rows * entry->own;
+}
+
+/*
+ * What a join leads to: by which factor the entries that it makes reachable
+ * through unique indexes reduce the rows.
+ */
+static double
+look_ahead(const PgtOrderEntry *entry, List *entries, List *quals, Bitmapset *joined, int depth)
+{
+	Bitmapset *with = bms_add_member(bms_copy(joined), entry->rtindex);
+	double factor = 1;
+	ListCell *lc;
+
+	if (depth == MAX_LOOKAHEAD)
+		return 1;
+	foreach (lc, entries)
 	{
-		Relation relation = relation_open(rte->relid, AccessShareLock);
-		List *indexes = RelationGetIndexList(relation);
+		PgtOrderEntry *next = lfirst(lc);
+		PgtOrderEdge edge;
+		double rows;
 
-		foreach (lc, indexes)
-		{
-			Relation index = index_open(lfirst_oid(lc), AccessShareLock);
-
-			edge = Max(edge, rate_index(index, columns));
-			index_close(index, AccessShareLock);
-		}
-		relation_close(relation, AccessShareLock);
+		if (bms_is_member(next->rtindex, with) || !bms_is_subset(next->needs, with))
+			continue;
+		(void) rate_entry(next, quals, joined, &edge);
+		if (edge == PGT_EDGE_UNIQUE)
+			continue; /* it can be joined without this one */
+		rows = rate_entry(next, quals, with, &edge);
+		if (edge == PGT_EDGE_UNIQUE)
+			factor *= Min(1, rows * look_ahead(next, entries, quals, with, depth + 1));
 	}
-	return edge;
+	return factor;
+}
+
+/* The entry to be joined next: found by an index if any is, and of these the one that leaves least rows. */
+static PgtOrderEntry *
+best_entry(List *entries, List *quals, Bitmapset *joined)
+{
+	PgtOrderEntry *best = NULL;
+	PgtOrderEdge best_edge = PGT_EDGE_NONE;
+	double best_rows = 0;
+	ListCell *lc;
+
+	foreach (lc, entries)
+	{
+		PgtOrderEntry *entry = lfirst(lc);
+		PgtOrderEdge edge;
+		double rows;
+		bool better;
+
+		if (bms_is_member(entry->rtindex, joined) || !bms_is_subset(entry->needs, joined))
+			continue;
+		rows = rate_entry(entry, quals, joined, &edge);
+		if (edge >= PGT_EDGE_INDEX)
+		{
+			rows *= look_ahead(entry, entries, quals, joined, 0);
+			better = best_edge < PGT_EDGE_INDEX || rows < best_rows ||
+					 (rows == best_rows &&
+					  (edge > best_edge || (edge == best_edge && entry->rows < best->rows)));
+		}
+		else
+			better = edge > best_edge;
+		if (best == NULL || better)
+		{
+			best = entry;
+			best_edge = edge;
+			best_rows = rows;
+		}
+	}
+	if (best == NULL)
+		elog(ERROR, "a FROM item of the query refers to one that is not there");
+	return best;
+}
+
+/* Of several deltas, the one to begin with. */
+static int
+smallest_delta(List *entries, int first)
+{
+	PgtOrderEntry *best = NULL;
+	ListCell *lc;
+
+	foreach (lc, entries)
+	{
+		PgtOrderEntry *entry = lfirst(lc);
+
+		if (entry->rtindex == first && !entry->is_delta)
+			return first;
+		if (entry->is_delta && bms_is_empty(entry->needs) &&
+			(best == NULL || pgt_order_delta_rows(entry) < pgt_order_delta_rows(best)))
+			best = entry;
+	}
+	return best != NULL ? best->rtindex : first;
 }
 
 /* Conditions that can be checked once these entries are joined; taken out of quals. */
@@ -192,47 +226,29 @@ Node *
 pgt_order_joins(Query *query, List *rtindexes, List *quals, int first, List **rest)
 {
 	RangeTblRef *ref = makeNode(RangeTblRef);
-	List *waiting = list_copy(rtindexes);
+	List *entries = NIL;
 	List *original = quals;
 	Bitmapset *joined;
 	Node *tree = (Node *) ref;
 	Node *own;
+	ListCell *lc;
 
-	ref->rtindex = first;
+	foreach (lc, rtindexes)
+		entries = lappend(entries, pgt_order_entry(rt_fetch(lfirst_int(lc), query->rtable),
+												   lfirst_int(lc), quals));
+	if (first != 0)
+		first = smallest_delta(entries, first);
 	if (first == 0 || !bms_is_empty(pgt_order_needs(rt_fetch(first, query->rtable))))
-		ref->rtindex = first_free(query, rtindexes);
-	joined = bms_make_singleton(ref->rtindex);
-	waiting = list_delete_int(waiting, ref->rtindex);
+		first = first_free(query, rtindexes);
+	ref->rtindex = first;
+	joined = bms_make_singleton(first);
 	own = take_conditions(&quals, joined);
-	while (waiting != NIL)
+	for (int i = 1; i < list_length(rtindexes); i++)
 	{
-		Edge best_edge = EDGE_NONE;
-		int best = 0;
-		ListCell *lc;
+		int next = best_entry(entries, original, joined)->rtindex;
 
-		foreach (lc, waiting)
-		{
-			RangeTblEntry *rte = rt_fetch(lfirst_int(lc), query->rtable);
-			Bitmapset *needs = pgt_order_needs(rte);
-			Edge edge;
-
-			if (!bms_is_subset(needs, joined))
-				continue;
-			edge = rate_entry(lfirst_int(lc), original, joined, rte);
-			/* A function of what is joined is no cross product. */
-			if (!bms_is_empty(needs))
-				edge = Max(edge, EDGE_EQUALITY);
-			if (best == 0 || edge > best_edge)
-			{
-				best_edge = edge;
-				best = lfirst_int(lc);
-			}
-		}
-		if (best == 0)
-			elog(ERROR, "a FROM item of the query refers to one that is not there");
-		waiting = list_delete_int(waiting, best);
-		joined = bms_add_member(joined, best);
-		tree = pgt_tree_join(query, tree, best, take_conditions(&quals, joined));
+		joined = bms_add_member(joined, next);
+		tree = pgt_tree_join(query, tree, next, take_conditions(&quals, joined));
 	}
 	*rest = own != NULL ? lcons(own, quals) : quals;
 	return tree;

@@ -290,7 +290,10 @@ set_planner(Freedom freedom, bool ordered)
 		{"enable_seqscan", freedom == FREEDOM_INDEXED ? "off" : "on"},
 		{"join_collapse_limit", ordered ? "1" : "8"},
 		{"from_collapse_limit", ordered ? "1" : "8"},
-		{"random_page_cost", "1.1"},
+		/* What deltas are about was written a moment ago: it is in memory. */
+		{"seq_page_cost", "0.5"},
+		{"random_page_cost", "0.5"},
+		{"cpu_tuple_cost", "0.02"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"jit", "off"},
 		{"plan_cache_mode", "auto"}};

@@ -444,11 +444,9 @@ pgt_tree_use_state(Query *query, int rtindex, LeafState state, EmitContext *cont
 	remap_walker(query->havingQual, &remap);
 	shape->subquery = rte->subquery;
 	pgt_tree_name_input(rte, name, names);
+	rte->relid = shape->relid; /* for the join order: it has the table's statistics */
 	if (state != LEAF_DELTA)
-	{
-		rte->relid = shape->relid; /* for the join order: it has the table's indexes */
 		rte->subquery = shape->subquery;
-	}
 }
 
 /* Appends the columns of an entry or join that exist, as Vars with names. */
