@@ -13,6 +13,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
@@ -194,12 +195,41 @@ request_order(PgtDefinition *definition, PgtStage *stage)
 		add_index(list_nth(definition->stages, number - 1), index, true);
 }
 
+/* By columns that are compared with a stage's only value: what lies between two of these changes. */
+static void
+request_thresholds(PgtDefinition *definition, PgtStage *stage)
+{
+	List *quals = make_ands_implicit((Expr *) stage->query->jointree->quals);
+	ListCell *lc;
+
+	foreach (lc, quals)
+	{
+		OpExpr *op = lfirst(lc);
+		Node *tested;
+		PgtStageIndex *index = make_index(1);
+		int number = 0;
+
+		if (!IsA(op, OpExpr) || list_length(op->args) != 2 ||
+			pgt_flatten_has_sublink(linitial(op->args)) ==
+				pgt_flatten_has_sublink(lsecond(op->args)) ||
+			op_mergejoinable(op->opno, exprType(linitial(op->args))))
+			continue;
+		tested = pgt_flatten_has_sublink(linitial(op->args)) ? lsecond(op->args)
+															 : linitial(op->args);
+		if (add_column(index, &number, resolve(stage->query, tested),
+					   lookup_type_cache(exprType(tested), TYPECACHE_LT_OPR)->lt_opr, false))
+			add_index(list_nth(definition->stages, number - 1), index, false);
+	}
+}
+
 /* Asks the stages below for the indexes that a stage reads them by. */
 void
 pgt_access_request(PgtDefinition *definition, PgtStage *stage)
 {
 	if (stage->query->setOperations != NULL)
 		return;
+	if (stage->technique == PGT_TECHNIQUE_AKR)
+		request_thresholds(definition, stage);
 	if (pgt_layer_has_limit(stage->query))
 		request_order(definition, stage);
 	else if (stage->technique == PGT_TECHNIQUE_PARTITION)

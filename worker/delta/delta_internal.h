@@ -101,6 +101,9 @@ extern void pgt_inherit_order(Query *query);
 extern const char *pgt_sublink_name(const SubLink *link);
 extern void pgt_sublink_rewrite(Query *query); /* in place, this level */
 
+/* The location of an OR whose arguments are better read apart. */
+#define PGT_ALTERNATIVES (-77)
+
 /* flatten.c: subqueries that depend on what is around them, for touched keys */
 #define PGT_LEAF_TWIN (-1) /* number of an entry that reads a change set and is no leaf */
 extern bool pgt_flatten_has_sublink(Node *node);
@@ -201,7 +204,7 @@ typedef struct PgtOrderEntry
 } PgtOrderEntry;
 
 extern PgtOrderEntry *pgt_order_entry(const RangeTblEntry *rte, int rtindex, List *quals);
-extern double pgt_order_delta_rows(const PgtOrderEntry *entry);
+extern double pgt_order_rows(const PgtOrderEntry *entry);
 extern double pgt_order_matches(const PgtOrderEntry *entry, const Bitmapset *columns,
 								PgtOrderEdge *edge);
 

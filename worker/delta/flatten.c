@@ -14,6 +14,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_amop.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
@@ -22,6 +26,9 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
+#include "utils/catcache.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "delta_internal.h"
 
@@ -210,12 +217,86 @@ replace_sublink(Node *node, SubLink *link, Node *by)
 	return replace_mutator(node, &context);
 }
 
+static Node *
+null_test(Node *node, NullTestType type)
+{
+	NullTest *test = makeNode(NullTest);
+
+	test->arg = (Expr *) copyObject(node);
+	test->nulltesttype = type;
+	test->location = -1;
+	return (Node *) test;
+}
+
+/* left OP right, by the btree strategy in the family; NULL if there is no such operator. */
+static Node *
+compare(Oid family, StrategyNumber strategy, Node *left, Node *right, Oid collation)
+{
+	Oid operator= get_opfamily_member(family, exprType(left), exprType(right), strategy);
+
+	if (!OidIsValid(operator))
+		return NULL;
+	return (Node *) make_opclause(operator, BOOLOID, false, (Expr *) copyObject(left),
+								  (Expr *) copyObject(right), InvalidOid, collation);
+}
+
+/*
+ * An ordering condition is decided otherwise by two values only for what lies
+ * between them, which an index finds. Both orders of the values find the same
+ * rows, so it is the smaller one first. One value is null: no bounds. NULL if
+ * the condition is no such one. fragment.c reads the two cases apart.
+ */
+static Node *
+between_values(Node *qual, SubLink *link, Node *column, Node *other)
+{
+	OpExpr *op = (OpExpr *) qual;
+	bool link_left;
+	Node *tested;
+	Node *first;
+	Node *second;
+	CatCList *members;
+	Node *result = NULL;
+
+	if (!IsA(qual, OpExpr) || list_length(op->args) != 2)
+		return NULL;
+	link_left = pgt_flatten_has_sublink(linitial(op->args));
+	tested = link_left ? lsecond(op->args) : linitial(op->args);
+	first = replace_sublink(link_left ? linitial(op->args) : lsecond(op->args), link, column);
+	second = replace_sublink(link_left ? linitial(op->args) : lsecond(op->args), link, other);
+	if (pull_varnos(NULL, tested) == NULL || pgt_flatten_has_sublink(tested))
+		return NULL;
+	members = SearchSysCacheList1(AMOPOPID, ObjectIdGetDatum(op->opno));
+	for (int i = 0; i < members->n_members && result == NULL; i++)
+	{
+		Form_pg_amop member = (Form_pg_amop) GETSTRUCT(&members->members[i]->tuple);
+		List *bounds;
+
+		if (member->amopmethod != BTREE_AM_OID || member->amopstrategy == BTEqualStrategyNumber)
+			continue;
+		bounds = list_make3(
+			compare(member->amopfamily, BTLessStrategyNumber, first, second, op->inputcollid),
+			compare(member->amopfamily, BTGreaterEqualStrategyNumber, tested, first,
+					op->inputcollid),
+			compare(member->amopfamily, BTLessEqualStrategyNumber, tested, second,
+					op->inputcollid));
+		if (!list_member_ptr(bounds, NULL))
+			result = (Node *) makeBoolExpr(
+				OR_EXPR,
+				list_make2(make_ands_explicit(bounds),
+						   make_ands_explicit(list_make2(null_test(first, IS_NULL),
+														 null_test(second, IS_NOT_NULL)))),
+				PGT_ALTERNATIVES);
+	}
+	ReleaseCatCacheList(members);
+	return result;
+}
+
 /*
  * A condition on the value of a table of one row changes only for rows for
  * which the old and the new value decide otherwise: the change set is joined
  * twice. column: of the row, as the subquery shows it.
  */
-static Node *
+static List *
 decided_otherwise(FlattenContext *context, Node *qual, SubLink *link, Node *column)
 {
 	Query *query = context->query;
@@ -225,6 +306,8 @@ decided_otherwise(FlattenContext *context, Node *qual, SubLink *link, Node *colu
 	Node *other = copyObject(column);
 	Node *left;
 	Node *right;
+	Node *between;
+	List *result;
 
 	query->rtable = lappend(query->rtable, copyObject(rt_fetch(first, query->rtable)));
 	ChangeVarNodes(other, first, second, 0);
@@ -234,8 +317,10 @@ decided_otherwise(FlattenContext *context, Node *qual, SubLink *link, Node *colu
 	right = make_test(replace_sublink(qual, link, other), IS_TRUE);
 	/* Also the other entry reads the change set; it is no leaf. */
 	rt_fetch(second, query->rtable)->enrtuples = PGT_LEAF_TWIN;
-	return (Node *) make_opclause(BooleanNotEqualOperator, BOOLOID, false, (Expr *) left,
-								  (Expr *) right, InvalidOid, InvalidOid);
+	result = list_make1(make_opclause(BooleanNotEqualOperator, BOOLOID, false, (Expr *) left,
+									  (Expr *) right, InvalidOid, InvalidOid));
+	between = between_values(qual, link, column, other);
+	return between != NULL ? lappend(result, between) : result;
 }
 
 /* ---- Subqueries ---- */
@@ -325,8 +410,8 @@ flatten_quals(FlattenContext *context, List *quals, List **kept)
 
 			/* Other subqueries in the condition are unknown. */
 			if (!pgt_flatten_has_sublink(replace_sublink(qual, link, column)))
-				context->quals = lappend(context->quals,
-										 decided_otherwise(context, qual, link, column));
+				context->quals = list_concat(context->quals,
+											 decided_otherwise(context, qual, link, column));
 		}
 	}
 }

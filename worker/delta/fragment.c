@@ -30,6 +30,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
 
 #include "delta_internal.h"
 
@@ -49,6 +50,7 @@ typedef struct Fragment
 	List *entries;	   /* Entry */
 	Bitmapset *absent; /* entries of the join tree so far that count as NULL */
 	List *quals;
+	bool rare; /* only if the change has a null value */
 } Fragment;
 
 typedef struct FragmentContext
@@ -305,6 +307,45 @@ same_arguments(Query *query, int rtindex, const Bitmapset *absent, const Bitmaps
 	return equal(first, second);
 }
 
+/*
+ * A null in a change set is asked for on its own, too: where there is none,
+ * nothing else is read.
+ */
+static List *
+add_existence(Query *query, List *quals)
+{
+	ListCell *lc;
+
+	foreach (lc, quals)
+	{
+		NullTest *test = lfirst(lc);
+		int rtindex;
+		RangeTblRef *ref = makeNode(RangeTblRef);
+		Query *select = makeNode(Query);
+		SubLink *link = makeNode(SubLink);
+		Node *own;
+
+		if (!IsA(test, NullTest) || test->nulltesttype != IS_NULL ||
+			!bms_get_singleton_member(pull_varnos(NULL, (Node *) test), &rtindex))
+			continue;
+		own = (Node *) copyObject(test);
+		ChangeVarNodes(own, rtindex, 1, 0);
+		ref->rtindex = 1;
+		select->commandType = CMD_SELECT;
+		select->canSetTag = true;
+		select->rtable = list_make1(copyObject(rt_fetch(rtindex, query->rtable)));
+		select->jointree = makeFromExpr(list_make1(ref), own);
+		select->targetList = list_make1(
+			makeTargetEntry((Expr *) makeBoolConst(true, false), 1, pstrdup("found"), false));
+		link->subLinkType = EXISTS_SUBLINK;
+		link->subselect = (Node *) select;
+		link->location = -1;
+		query->hasSubLinks = true;
+		return lappend(list_copy(quals), link);
+	}
+	return quals;
+}
+
 /* Reads every entry of a fragment as it shall be read; changes the query in place. */
 static Query *
 build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
@@ -343,6 +384,8 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 			pgt_tree_use_state(query, entry->rtindex, entry->state, emit);
 		null_arguments(rt_fetch(entry->rtindex, query->rtable), fragment->absent);
 	}
+	if (fragment->rare)
+		quals = add_existence(query, quals);
 	if (rtindexes != NIL)
 		tree = pgt_order_joins(query, rtindexes, quals, first, &rest);
 	else
@@ -411,6 +454,43 @@ drop_subsumed(Query *query, List *fragments, List *outputs)
 			kept = lappend(kept, lfirst(lc));
 	}
 	return kept;
+}
+
+/* Conditions of which a plan can use one at a time, so that each is a fragment of its own. */
+static List *
+part_alternatives(List *fragments)
+{
+	List *result = NIL;
+	ListCell *lc;
+
+	foreach (lc, fragments)
+	{
+		Fragment *fragment = lfirst(lc);
+		BoolExpr *parted = NULL;
+		ListCell *ll;
+
+		foreach (ll, fragment->quals)
+			if (parted == NULL && IsA(lfirst(ll), BoolExpr) &&
+				lfirst_node(BoolExpr, ll)->boolop == OR_EXPR &&
+				lfirst_node(BoolExpr, ll)->location == PGT_ALTERNATIVES)
+				parted = lfirst(ll);
+		if (parted == NULL)
+		{
+			result = lappend(result, fragment);
+			continue;
+		}
+		foreach (ll, parted->args)
+		{
+			Fragment *part = palloc(sizeof(Fragment));
+
+			*part = *fragment;
+			part->quals = list_concat(list_delete_ptr(list_copy(fragment->quals), parted),
+									  make_ands_implicit(lfirst(ll)));
+			part->rare = lnext(parted->args, ll) == NULL;
+			result = lappend(result, part);
+		}
+	}
+	return result;
 }
 
 static bool
@@ -492,8 +572,8 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 	}
 	query = pgt_flatten_query(query, touched ? leaf : 0);
 	context.query = query;
-	fragments = drop_subsumed(query, fragments_of_node((Node *) query->jointree, &context, touched),
-							  outputs);
+	fragments = part_alternatives(drop_subsumed(
+		query, fragments_of_node((Node *) query->jointree, &context, touched), outputs));
 	foreach (lc, fragments)
 	{
 		Fragment *fragment = lfirst(lc);

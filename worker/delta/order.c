@@ -158,13 +158,14 @@ best_entry(List *entries, List *quals, Bitmapset *joined)
 		if (edge >= PGT_EDGE_INDEX)
 		{
 			rows *= look_ahead(entry, entries, quals, joined, 0);
-			better = best_edge < PGT_EDGE_INDEX || rows < best_rows ||
+			better = best == NULL || best_edge < PGT_EDGE_INDEX || rows < best_rows ||
 					 (rows == best_rows &&
 					  (edge > best_edge || (edge == best_edge && entry->rows < best->rows)));
 		}
 		else
-			better = edge > best_edge;
-		if (best == NULL || better)
+			better = best == NULL || edge > best_edge ||
+					 (edge == best_edge && pgt_order_rows(entry) < pgt_order_rows(best));
+		if (better)
 		{
 			best = entry;
 			best_edge = edge;
@@ -190,7 +191,7 @@ smallest_delta(List *entries, int first)
 		if (entry->rtindex == first && !entry->is_delta)
 			return first;
 		if (entry->is_delta && bms_is_empty(entry->needs) &&
-			(best == NULL || pgt_order_delta_rows(entry) < pgt_order_delta_rows(best)))
+			(best == NULL || pgt_order_rows(entry) < pgt_order_rows(best)))
 			best = entry;
 	}
 	return best != NULL ? best->rtindex : first;

@@ -30,7 +30,7 @@
 #define DEFAULT_DISTINCT 200.0
 #define SMALL_TABLE_ROWS 1000.0 /* as good without an index as with one */
 #define UNSTORED_ROWS 100000.0
-#define DELTA_FRACTION 0.01		/* of a table, for deltas */
+#define DELTA_FRACTION 0.01 /* of a table, for deltas */
 
 /* Factors of conditions about which nothing is known. */
 #define RANGE_SELECTIVITY 0.33
@@ -253,11 +253,11 @@ pgt_order_entry(const RangeTblEntry *rte, int rtindex, List *quals)
 	return entry;
 }
 
-/* Rows that a delta is taken to have after its own conditions; only to be compared. */
+/* Rows that its own conditions leave of it; those of deltas are only good to be compared. */
 double
-pgt_order_delta_rows(const PgtOrderEntry *entry)
+pgt_order_rows(const PgtOrderEntry *entry)
 {
-	return entry->rows * entry->own * DELTA_FRACTION;
+	return entry->rows * entry->own * (entry->is_delta ? DELTA_FRACTION : 1);
 }
 
 /*
