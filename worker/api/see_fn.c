@@ -392,6 +392,7 @@ pgt_validate_query(PG_FUNCTION_ARGS)
 	ListCell *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
+	pgt_delta_choose_storage(definition, GetUserId());
 	foreach (lc, definition->findings)
 	{
 		PgtFinding *finding = lfirst(lc);

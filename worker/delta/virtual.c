@@ -435,6 +435,8 @@ choose(PgtDefinition *definition, PgtStage *stage, Oid owner)
 								  rows, pgt_guc_max_stage_rows);
 	if (reason == NULL)
 		make_virtual(definition, stage);
+	/* For validate_query. */
+	pgt_support_add(definition, psprintf("stage %d", stage->number), stage->storage, NULL, -1);
 }
 
 void

@@ -70,6 +70,8 @@ SET pg_trickle.max_stage_rows = -1;
 SELECT create_all('_s');
 SET pg_trickle.max_stage_rows = 0;
 SELECT create_all('_u');
+SELECT construct, incremental, technique FROM query q, pgtrickle.validate_query(q.query)
+WHERE name IN ('joined', 'cross_joined') AND construct ~ '^stage' ORDER BY q.n;
 -- The choice belongs to the stream table, not to the session.
 RESET pg_trickle.max_stage_rows;
 
