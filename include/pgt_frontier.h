@@ -16,6 +16,10 @@
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 
+
+/* Numbers from which worker/policy/forecast.c makes forecasts; the catalog only keeps them. */
+#define PGT_FRONTIER_MODEL_SIZE 34
+
 typedef struct PgtFrontier
 {
 	bool valid;				   /* false: never refreshed, or not in this cluster */
@@ -36,8 +40,9 @@ typedef struct PgtFrontierRow
 	char *suspended_reason;	   /* NULL: not suspended */
 	TimestampTz next_retry_at; /* 0 if none */
 	double last_full_ms;	   /* < 0 if unknown */
-	ItemPointerData tid;	   /* which version of the row this is, */
-	TransactionId xmin;		   /* and who wrote it */
+	double cost_model[PGT_FRONTIER_MODEL_SIZE];
+	ItemPointerData tid; /* which version of the row this is, */
+	TransactionId xmin;	 /* and who wrote it */
 } PgtFrontierRow;
 
 /* What one finished refresh writes into the row. */
@@ -51,6 +56,8 @@ typedef struct PgtFrontierUpdate
 	const PgtFrontierRow *rebuilt; /* the row whose rebuild_reason is settled, or NULL; if
 									* somebody has written it since, the reason stays */
 	double duration_ms;
+	double full_ms;			  /* of that, to compute everything; 0: it was not */
+	const double *cost_model; /* PGT_FRONTIER_MODEL_SIZE of them */
 	int64 rows_in;
 	int64 rows_inserted;
 	int64 rows_updated;
@@ -80,5 +87,8 @@ extern void pgt_frontier_record_error(int64 pgt_id, const char *sqlstate, const 
 									  bool counted, TimestampTz next_retry_at,
 									  const char *suspended_reason);
 extern void pgt_frontier_clear_error(int64 pgt_id);
+
+/* The column cost_model; all 0 if it is not what this release writes. */
+extern void pgt_frontier_read_model(Datum array, double *model);
 
 #endif /* PGT_FRONTIER_H */

@@ -16,17 +16,20 @@ typedef enum PgtVolatilePolicy
 	PGT_VOLATILE_ALLOW
 } PgtVolatilePolicy;
 
-extern bool pgt_guc_enabled;			/* the scheduler refreshes at all */
-extern int pgt_guc_scheduler_interval;	/* ms between fallback scans */
-extern double pgt_guc_max_change_ratio; /* AUTO goes FULL above this */
-extern int pgt_guc_max_errors;			/* failures in a row until SUSPENDED */
-extern int pgt_guc_max_refresh_runtime; /* ms; 0 is no limit */
-extern int pgt_guc_lock_timeout;		/* ms, of a scheduled refresh */
-extern int pgt_guc_index_hint_pages;	/* tables below are not worth an index; -1: no hints */
-extern int pgt_guc_max_stage_rows;		/* a bigger stage is not stored; -1: stored in any case */
-extern int pgt_guc_plan_cache_size;		/* kB for kept plans, per session */
-extern int pgt_guc_history_days;		/* retention of pgt_refresh_history */
-extern int pgt_guc_buffer_alert_size;	/* MB of a change buffer; 0 is never */
+extern bool pgt_guc_enabled;			   /* the scheduler refreshes at all */
+extern int pgt_guc_scheduler_interval;	   /* ms between fallback scans */
+extern double pgt_guc_max_change_ratio;	   /* AUTO goes FULL above this */
+extern int pgt_guc_prediction_min_samples; /* 0: no forecasts */
+extern int pgt_guc_prediction_window;	   /* min, of df_threshold_advice */
+extern double pgt_guc_prediction_ratio;	   /* AUTO goes FULL if forecast above so many times */
+extern int pgt_guc_max_errors;			   /* failures in a row until SUSPENDED */
+extern int pgt_guc_max_refresh_runtime;	   /* ms; 0 is no limit */
+extern int pgt_guc_lock_timeout;		   /* ms, of a scheduled refresh */
+extern int pgt_guc_index_hint_pages;	   /* tables below are not worth an index; -1: no hints */
+extern int pgt_guc_max_stage_rows;	  /* a bigger stage is not stored; -1: stored in any case */
+extern int pgt_guc_plan_cache_size;	  /* kB for kept plans, per session */
+extern int pgt_guc_history_days;	  /* retention of pgt_refresh_history */
+extern int pgt_guc_buffer_alert_size; /* MB of a change buffer; 0 is never */
 extern bool pgt_guc_block_source_ddl;
 extern int pgt_guc_volatile_policy; /* PgtVolatilePolicy */
 extern char *pgt_guc_timezone;		/* of cron schedules; '' is the server's */

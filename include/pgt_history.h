@@ -23,6 +23,8 @@ typedef struct PgtHistoryRow
 	int64 rows_updated;
 	int64 rows_deleted;
 	const char *phases; /* JSON text, NULL: none */
+	double forecast_ms; /* of a differential refresh; 0: none */
+	double forecast_full_ms;
 	const char *initiated_by;
 	int attempt;
 	const char *sqlstate;

@@ -49,11 +49,13 @@ CREATE TABLE pgtrickle.pgt_frontiers (
 	rows_in bigint NOT NULL DEFAULT 0,
 	rows_inserted bigint NOT NULL DEFAULT 0,
 	rows_updated bigint NOT NULL DEFAULT 0,
-	rows_deleted bigint NOT NULL DEFAULT 0
+	rows_deleted bigint NOT NULL DEFAULT 0,
+	cost_model real[]
 ) WITH (fillfactor = 30, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgtrickle.pgt_frontiers IS
 	'up to where each stream table is refreshed, and how that went; means nothing in another cluster, so it is not dumped';
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.epoch IS 'counts FULL refreshes; stage rows of an older epoch are stale';
+COMMENT ON COLUMN pgtrickle.pgt_frontiers.cost_model IS 'what refreshes took, by number of pending rows; forecasts are made from it';
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.rebuild_reason IS 'not NULL: the next refresh computes everything, for this reason';
 
 CREATE TABLE pgtrickle.pgt_sources (
@@ -98,6 +100,8 @@ CREATE TABLE pgtrickle.pgt_refresh_history (
 	rows_deleted bigint NOT NULL DEFAULT 0,
 	duration_ms double precision,
 	phases jsonb,
+	forecast_ms double precision,
+	forecast_full_ms double precision,
 	initiated_by text NOT NULL CHECK (initiated_by IN ('SCHEDULER', 'MANUAL', 'INITIAL')),
 	worker_pid integer,
 	attempt integer NOT NULL DEFAULT 1,
@@ -106,6 +110,9 @@ CREATE TABLE pgtrickle.pgt_refresh_history (
 );
 CREATE INDEX ON pgtrickle.pgt_refresh_history (pgt_id, start_time);
 COMMENT ON TABLE pgtrickle.pgt_refresh_history IS 'one row per refresh that did something or failed; times are clock times';
+COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_ms IS
+	'what a differential refresh was expected to take when the mode was chosen; NULL if nothing was known, or there was no choice';
+COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_full_ms IS 'the same of a full one';
 COMMENT ON SEQUENCE pgtrickle.pgt_refresh_history_refresh_id_seq IS 'numbers of refreshes';
 
 SELECT pg_catalog.pg_extension_config_dump('pgtrickle.pgt_definitions', '');

@@ -80,7 +80,60 @@ COMMENT ON VIEW pgtrickle.pg_stat_stream_tables IS
 COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.staleness IS
 	'0 if nothing is pending, else the age of the last refresh';
 
-GRANT SELECT ON pgtrickle.pgt_stream_tables, pgtrickle.pg_stat_stream_tables TO PUBLIC;
+CREATE FUNCTION pgtrickle.forecast(cost_model real[], pending_rows bigint,
+	source_rows double precision, OUT forecast_ms double precision,
+	OUT forecast_full_ms double precision, OUT choice text)
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pgt_forecast_fn';
+COMMENT ON FUNCTION pgtrickle.forecast(real[], bigint, double precision) IS
+	'what a refresh of so many pending rows would take by pgt_frontiers.cost_model, differential and full, and which AUTO would choose; NULL if too little is known';
+
+-- The line through the refreshes of the window is for people; AUTO decides by the model.
+CREATE VIEW pgtrickle.df_threshold_advice WITH (security_barrier) AS
+	SELECT s.pgt_id, s.pgt_schema, s.pgt_name,
+		setting.threshold AS current_threshold,
+		CASE WHEN line.slope > 0 AND size.source_rows > 0 AND next.forecast_full_ms > 0 THEN
+			round(least(greatest((next.forecast_full_ms - line.intercept) / line.slope
+				/ size.source_rows, 0.001), 1)::numeric, 3)::double precision END AS recommended_threshold,
+		line.slope AS slope_ms_per_row, line.intercept AS intercept_ms, line.samples, line.r2,
+		pending.n AS pending_rows, next.forecast_ms, next.forecast_full_ms, f.last_full_ms,
+		CASE WHEN s.refresh_mode <> 'AUTO' THEN s.refresh_mode
+			WHEN s.full_reason IS NOT NULL THEN 'FULL'
+			ELSE coalesce(next.choice, 'DIFFERENTIAL') END AS decision,
+		CASE WHEN s.refresh_mode <> 'AUTO' THEN 'the mode is ' || s.refresh_mode || ', nothing is chosen'
+			WHEN s.full_reason IS NOT NULL THEN s.full_reason
+			WHEN setting.min_samples = 0 THEN 'forecasts are off: the share of changed rows decides'
+			WHEN next.forecast_full_ms IS NULL THEN 'no full refresh was measured yet: the share of changed rows decides'
+			WHEN next.choice IS NULL THEN 'fewer than pg_trickle.prediction_min_samples differential refreshes, or none of a like size: the share of changed rows decides'
+			WHEN next.choice = 'FULL' THEN 'predicted_cost_exceeds_full'
+			ELSE 'a differential refresh is not expected to be slower, or is short anyhow' END AS reason,
+		CASE WHEN next.forecast_ms IS NULL THEN 'LOW'
+			WHEN line.samples >= 20 THEN 'HIGH' ELSE 'MEDIUM' END AS confidence
+	FROM pgtrickle.pgt_stream_tables s
+		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		CROSS JOIN LATERAL (SELECT
+			pg_catalog.current_setting('pg_trickle.differential_max_change_ratio')::double precision AS threshold,
+			pg_catalog.current_setting('pg_trickle.prediction_min_samples')::int AS min_samples,
+			pg_catalog.current_setting('pg_trickle.prediction_window')::interval AS span) setting
+		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS n) pending
+		CROSS JOIN LATERAL (SELECT sum(greatest(c.reltuples, 0)) AS source_rows
+			FROM pgtrickle.pgt_dependencies d JOIN pg_catalog.pg_class c ON c.oid = d.source_relid
+			WHERE d.pgt_id = s.pgt_id) size
+		CROSS JOIN LATERAL (SELECT CASE WHEN pg_catalog.regr_slope(h.duration_ms, h.rows_in) < 0 THEN 0
+					ELSE pg_catalog.regr_slope(h.duration_ms, h.rows_in) END AS slope,
+				CASE WHEN pg_catalog.regr_slope(h.duration_ms, h.rows_in) >= 0
+					THEN pg_catalog.regr_intercept(h.duration_ms, h.rows_in)
+					ELSE avg(h.duration_ms) FILTER (WHERE h.rows_in IS NOT NULL) END AS intercept,
+				pg_catalog.regr_r2(h.duration_ms, h.rows_in) AS r2,
+				pg_catalog.regr_count(h.duration_ms, h.rows_in) AS samples
+			FROM pgtrickle.pgt_refresh_history h
+			WHERE h.pgt_id = s.pgt_id AND h.action = 'DIFFERENTIAL' AND h.status = 'COMPLETED'
+				AND h.start_time > pg_catalog.clock_timestamp() - setting.span) line
+		CROSS JOIN LATERAL pgtrickle.forecast(f.cost_model, pending.n, size.source_rows) next;
+COMMENT ON VIEW pgtrickle.df_threshold_advice IS
+	'what AUTO would choose now for each stream table, by which forecasts, and the change ratio from which on FULL pays';
+
+GRANT SELECT ON pgtrickle.pgt_stream_tables, pgtrickle.pg_stat_stream_tables,
+	pgtrickle.df_threshold_advice TO PUBLIC;
 
 ALTER TABLE pgtrickle.pgt_refresh_history ENABLE ROW LEVEL SECURITY;
 CREATE POLICY visible ON pgtrickle.pgt_refresh_history FOR SELECT USING (pgt_id IN

@@ -81,7 +81,9 @@ sub default_settings
 	  . "max_prepared_transactions = 10\n"
 	  . "max_worker_processes = 16\n"
 	  . "jit = off\n"
-	  . "fsync = off\n";
+	  . "fsync = off\n"
+	  # What AUTO chooses must not depend on how busy the machine is.
+	  . "pg_trickle.prediction_min_samples = 0\n";
 
 	$conf .= "shared_preload_libraries = 'pg_trickle'\n"
 	  unless defined $opt{scheduler} && !$opt{scheduler};

@@ -371,8 +371,8 @@ pgt_explain_refresh_mode(PG_FUNCTION_ARGS)
 	else if (definition->full_reason != NULL)
 		reason = definition->full_reason;
 	else if (st->mode == PGT_MODE_AUTO)
-		reason = "the query is maintained incrementally; FULL only where more than "
-				 "pg_trickle.differential_max_change_ratio of a source changed";
+		reason = "the query is maintained incrementally; FULL only where a forecast says that it "
+				 "is faster (see pgtrickle.df_threshold_advice)";
 	else
 		reason = "the query is maintained incrementally";
 	values[0] = CStringGetTextDatum(pgt_refresh_mode_name(st->mode));

@@ -17,6 +17,9 @@
 bool pgt_guc_enabled = true;
 int pgt_guc_scheduler_interval = 10000;
 double pgt_guc_max_change_ratio = 0.15;
+int pgt_guc_prediction_min_samples = 5;
+int pgt_guc_prediction_window = 60;
+double pgt_guc_prediction_ratio = 1.5;
 int pgt_guc_max_errors = 5;
 int pgt_guc_max_refresh_runtime = 0;
 int pgt_guc_lock_timeout = 5000;
@@ -97,6 +100,11 @@ static const IntSetting int_settings[] = {
 	{"pg_trickle.max_consecutive_errors",
 	 "Failed refreshes in a row after which a stream table is suspended.", &pgt_guc_max_errors, 5,
 	 1, 1000, PGC_SIGHUP, 0},
+	{"pg_trickle.prediction_min_samples",
+	 "Differential refreshes from which on AUTO decides by forecast; 0 turns forecasts off.",
+	 &pgt_guc_prediction_min_samples, 5, 0, 1000, PGC_SUSET, 0},
+	{"pg_trickle.prediction_window", "Span of history that pgtrickle.df_threshold_advice looks at.",
+	 &pgt_guc_prediction_window, 60, 5, 1440, PGC_SUSET, GUC_UNIT_MIN},
 	{"pg_trickle.max_refresh_runtime", "Longest time a scheduled refresh may take; 0 is no limit.",
 	 &pgt_guc_max_refresh_runtime, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS},
 	{"pg_trickle.lock_timeout", "Longest wait of a scheduled refresh for a lock; 0 is no limit.",
@@ -189,6 +197,10 @@ pgt_guc_init(void)
 							 "Share of changed source rows above which AUTO refreshes in full.",
 							 NULL, &pgt_guc_max_change_ratio, 0.15, 0.0, 1.0, PGC_SUSET, 0, NULL,
 							 NULL, NULL);
+	DefineCustomRealVariable(
+		"pg_trickle.prediction_ratio",
+		"AUTO refreshes in full if a differential refresh is forecast to take so many times as long.",
+		NULL, &pgt_guc_prediction_ratio, 1.5, 1.0, 10.0, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("pg_trickle.volatile_function_policy",
 							 "What happens to a defining query that calls a volatile function.",
 							 NULL, &pgt_guc_volatile_policy, PGT_VOLATILE_REJECT, volatile_policies,

@@ -18,6 +18,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -64,7 +65,8 @@ enum
 	COLUMN_ROWS_INSERTED,
 	COLUMN_ROWS_UPDATED,
 	COLUMN_ROWS_DELETED,
-	COLUMN_COUNT = COLUMN_ROWS_DELETED
+	COLUMN_COST_MODEL,
+	COLUMN_COUNT = COLUMN_COST_MODEL
 };
 
 /* The type pg_snapshot as PostgreSQL lays it out (utils/adt/xid8funcs.c). */
@@ -224,6 +226,31 @@ read_frontier(Datum *values, bool *nulls, PgtFrontier *frontier)
 	frontier->own_cmd = nulls[COLUMN_OWN_CMD - 1] ? -1 : DatumGetInt64(values[COLUMN_OWN_CMD - 1]);
 }
 
+/* A model of another size is of another release: start anew. */
+void
+pgt_frontier_read_model(Datum datum, double *model)
+{
+	ArrayType *array = DatumGetArrayTypeP(datum);
+
+	memset(model, 0, sizeof(double) * PGT_FRONTIER_MODEL_SIZE);
+	if (ARR_NDIM(array) != 1 || ARR_DIMS(array)[0] != PGT_FRONTIER_MODEL_SIZE ||
+		ARR_HASNULL(array) || ARR_ELEMTYPE(array) != FLOAT4OID)
+		return;
+	for (int i = 0; i < PGT_FRONTIER_MODEL_SIZE; i++)
+		model[i] = ((float4 *) ARR_DATA_PTR(array))[i];
+}
+
+static Datum
+model_datum(const double *model)
+{
+	Datum values[PGT_FRONTIER_MODEL_SIZE];
+
+	for (int i = 0; i < PGT_FRONTIER_MODEL_SIZE; i++)
+		values[i] = Float4GetDatum((float4) model[i]);
+	return PointerGetDatum(construct_array(values, PGT_FRONTIER_MODEL_SIZE, FLOAT4OID,
+										   sizeof(float4), true, TYPALIGN_INT));
+}
+
 static bool
 visit_row(Relation relation, HeapTuple tuple, void *arg)
 {
@@ -245,6 +272,8 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 	if (!nulls[COLUMN_NEXT_RETRY_AT - 1])
 		row->next_retry_at = DatumGetTimestampTz(values[COLUMN_NEXT_RETRY_AT - 1]);
 	row->last_full_ms = pgt_catalog_float8(relation, tuple, COLUMN_LAST_FULL_MS, -1);
+	if (!nulls[COLUMN_COST_MODEL - 1])
+		pgt_frontier_read_model(values[COLUMN_COST_MODEL - 1], row->cost_model);
 	row->tid = tuple->t_self;
 	row->xmin = HeapTupleHeaderGetXmin(tuple->t_data);
 	return false;
@@ -377,8 +406,9 @@ count_refresh(RowChange *change, const PgtFrontierUpdate *update)
 			  : reinitialized ? COLUMN_REINITIALIZE_COUNT
 							  : COLUMN_FULL_COUNT,
 			  1);
-	if (!differential)
-		set_value(change, COLUMN_LAST_FULL_MS, Float8GetDatum(update->duration_ms));
+	if (update->full_ms > 0)
+		set_value(change, COLUMN_LAST_FULL_MS, Float8GetDatum(update->full_ms));
+	set_value(change, COLUMN_COST_MODEL, model_datum(update->cost_model));
 	add_count(change, COLUMN_ROWS_IN, update->rows_in);
 	add_count(change, COLUMN_ROWS_INSERTED, update->rows_inserted);
 	add_count(change, COLUMN_ROWS_UPDATED, update->rows_updated);

@@ -44,6 +44,8 @@ enum
 	COLUMN_ROWS_DELETED,
 	COLUMN_DURATION_MS,
 	COLUMN_PHASES,
+	COLUMN_FORECAST_MS,
+	COLUMN_FORECAST_FULL_MS,
 	COLUMN_INITIATED_BY,
 	COLUMN_WORKER_PID,
 	COLUMN_ATTEMPT,
@@ -97,6 +99,10 @@ fill_row(const PgtHistoryRow *row, Datum *values, bool *nulls)
 	nulls[COLUMN_PHASES - 1] = row->phases == NULL;
 	if (row->phases != NULL)
 		values[COLUMN_PHASES - 1] = DirectFunctionCall1(jsonb_in, CStringGetDatum(row->phases));
+	values[COLUMN_FORECAST_MS - 1] = Float8GetDatum(row->forecast_ms);
+	nulls[COLUMN_FORECAST_MS - 1] = row->forecast_ms <= 0;
+	values[COLUMN_FORECAST_FULL_MS - 1] = Float8GetDatum(row->forecast_full_ms);
+	nulls[COLUMN_FORECAST_FULL_MS - 1] = row->forecast_full_ms <= 0;
 	set_text(values, nulls, COLUMN_INITIATED_BY, row->initiated_by);
 	values[COLUMN_WORKER_PID - 1] = Int32GetDatum(MyProcPid);
 	values[COLUMN_ATTEMPT - 1] = Int32GetDatum(Max(row->attempt, 1));

@@ -3,7 +3,9 @@
  *
  * In order: what makes a delta impossible (never refreshed, marked for rebuild,
  * changes that may be missing), what was asked for, whether anything changed,
- * and in mode AUTO which way is cheaper (worker/policy/cost.c). Reads only.
+ * and in mode AUTO which way is cheaper: by forecast (worker/policy/forecast.c),
+ * or, where too little is known for one, by the share of rows that changed
+ * (worker/policy/cost.c). Reads only.
  */
 #include "postgres.h"
 
@@ -44,8 +46,19 @@ estimate_rows(Oid relid)
 	return sum;
 }
 
+double
+pgt_decide_source_rows(const Refresh *refresh)
+{
+	double sum = 0;
+	ListCell *lc;
+
+	foreach (lc, refresh->captured)
+		sum += estimate_rows(((PgtSourceUse *) lfirst(lc))->relid);
+	return sum;
+}
+
 static bool
-is_full_cheaper(const Refresh *refresh, const char **reason)
+is_full_cheaper_by_ratio(const Refresh *refresh, const char **reason)
 {
 	int count = list_length(refresh->changes);
 	PgtCostSource *sources = palloc0(sizeof(PgtCostSource) * Max(count, 1));
@@ -65,6 +78,22 @@ is_full_cheaper(const Refresh *refresh, const char **reason)
 	verdict = pgt_cost_by_ratio(sources, count, pgt_guc_max_change_ratio);
 	*reason = verdict.reason;
 	return verdict.mode == PGT_COST_FULL;
+}
+
+static bool
+is_full_cheaper(Refresh *refresh, const char **reason)
+{
+	int64 rows = refresh->result.rows_in;
+
+	refresh->forecast = pgt_forecast_choose(
+		pgt_refresh_model(refresh), rows,
+		/* so few are not worth a look at the sources' sizes */
+		rows > PGT_COST_SMALL / 10 ? pgt_decide_source_rows(refresh) : 0,
+		pgt_guc_prediction_min_samples, pgt_guc_prediction_ratio);
+	*reason = "predicted_cost_exceeds_full";
+	return refresh->forecast.choice == PGT_FORECAST_UNKNOWN
+			   ? is_full_cheaper_by_ratio(refresh, reason)
+			   : refresh->forecast.choice == PGT_FORECAST_FULL;
 }
 
 /* What the request and the configuration ask for, as a mode. */

@@ -238,7 +238,10 @@ is_error_of_data(const ErrorData *error)
 }
 
 /*
- * A delta may compute with pairs of rows that were never there together, one
+ * In a subtransaction: what a delta refresh must be able to take back.
+ *
+ * It may take longer than computing everything (refresh->forecast.limit_ms).
+ * And a delta may compute with pairs of rows that were never there together, one
  * from before a change and one from after another. If that is an error
  * (division by zero, overflow), it need not be one of the result. Returns it,
  * with all that was done undone; NULL if there was none, and then *fits as
@@ -252,12 +255,15 @@ pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
 	List *sources = list_copy(refresh->changes);
 	Refresh before = *refresh;
 	const char *volatile message = NULL;
+	bool limited;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
+	limited = pgt_budget_begin(refresh->forecast.limit_ms);
 	PG_TRY();
 	{
 		*fits = pgt_differential_run(refresh, misfit);
+		(void) pgt_budget_end(limited);
 		forget_effects(refresh, list_length(sources));
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
@@ -265,6 +271,7 @@ pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
 	}
 	PG_CATCH();
 	{
+		bool spent = pgt_budget_end(limited);
 		ErrorData *error;
 
 		MemoryContextSwitchTo(caller);
@@ -273,10 +280,12 @@ pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (!is_error_of_data(error))
+		spent = spent && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+		if (!spent && (!refresh->request->recompute_on_error || !is_error_of_data(error)))
 			ReThrowError(error);
 		*refresh = before;
 		refresh->changes = sources;
+		refresh->abandoned = spent;
 		message = error->message;
 	}
 	PG_END_TRY();

@@ -311,6 +311,15 @@ mark_consumers(const Refresh *refresh)
 		pgt_frontier_mark_rebuild(*(int64 *) lfirst(lc), reason);
 }
 
+static void
+run_full(Refresh *refresh)
+{
+	TimestampTz start = pgt_clock_now();
+
+	pgt_full_run(refresh);
+	refresh->full_ms = pgt_clock_ms_between(start, pgt_clock_now());
+}
+
 /*
  * A delta did not fit what is stored. Test builds stop here, so that the cause
  * is found; others compute everything under the same snapshot. Own commands up
@@ -335,7 +344,7 @@ repair(Refresh *refresh, const char *misfit)
 	CommandCounterIncrement();
 	refresh->frontier.own_xid = GetTopFullTransactionIdIfAny();
 	refresh->frontier.own_cmd = (int64) GetCurrentCommandId(false) - 1;
-	pgt_full_run(refresh);
+	run_full(refresh);
 	mark_consumers(refresh);
 }
 
@@ -343,6 +352,14 @@ repair(Refresh *refresh, const char *misfit)
 static void
 compute_instead(Refresh *refresh, const char *error)
 {
+	if (refresh->abandoned)
+	{
+		refresh->result.action = "FULL";
+		refresh->result.reason = "differential_slower_than_full";
+		open_definition(refresh);
+		run_full(refresh);
+		return;
+	}
 	ereport(WARNING,
 			(errmsg("could not compute the changes of stream table \"%s\", computing it anew",
 					get_rel_name(refresh->st->relid)),
@@ -350,7 +367,7 @@ compute_instead(Refresh *refresh, const char *error)
 	refresh->result.action = "REINITIALIZE";
 	refresh->result.reason = psprintf(PGT_REFRESH_DELTA_ERROR "%s", error);
 	open_definition(refresh);
-	pgt_full_run(refresh);
+	run_full(refresh);
 }
 
 static void
@@ -361,7 +378,7 @@ run_differential(Refresh *refresh)
 	bool fits = true;
 
 	pgt_differential_prepare(refresh);
-	if (refresh->request->recompute_on_error)
+	if (refresh->request->recompute_on_error || refresh->forecast.limit_ms > 0)
 		error = pgt_differential_try(refresh, &fits, &misfit);
 	else
 		fits = pgt_differential_run(refresh, &misfit);
@@ -381,7 +398,7 @@ run_work(Refresh *refresh)
 							 true, 0, false);
 	PushActiveSnapshot(refresh->snapshot);
 	if (is_full(refresh))
-		pgt_full_run(refresh);
+		run_full(refresh);
 	else
 		run_differential(refresh);
 	PopActiveSnapshot();
@@ -401,6 +418,21 @@ sees_mark(const Refresh *refresh)
 		   !XidInMVCCSnapshot(refresh->row.xmin, refresh->snapshot);
 }
 
+/* What the next forecast knows of this refresh. */
+static void
+learn(Refresh *refresh)
+{
+	PgtForecastModel *model = pgt_refresh_model(refresh);
+	double rows = refresh->result.rows_in;
+
+	if (refresh->abandoned)
+		pgt_forecast_note_abandoned(model, rows, refresh->forecast.limit_ms);
+	if (refresh->full_ms > 0)
+		pgt_forecast_note_full(model, pgt_decide_source_rows(refresh), refresh->full_ms);
+	else
+		pgt_forecast_note_differential(model, rows, refresh->result.duration_ms);
+}
+
 static void
 write_frontier(Refresh *refresh)
 {
@@ -413,6 +445,9 @@ write_frontier(Refresh *refresh)
 	update.new_epoch = is_full(refresh) || refresh->stale_states;
 	update.rebuilt = is_full(refresh) && sees_mark(refresh) ? &refresh->row : NULL;
 	update.duration_ms = refresh->result.duration_ms;
+	update.full_ms = refresh->full_ms;
+	learn(refresh);
+	update.cost_model = refresh->row.cost_model;
 	update.rows_in = refresh->result.rows_in;
 	update.rows_inserted = refresh->result.rows_inserted;
 	update.rows_updated = refresh->result.rows_updated;
@@ -439,6 +474,8 @@ write_history(Refresh *refresh, TimestampTz start, TimestampTz end, double snaps
 	row.rows_deleted = refresh->result.rows_deleted;
 	row.phases = psprintf("{\"snapshot\": %.3f, \"delta\": %.3f, \"apply\": %.3f}", snapshot_ms,
 						  refresh->delta_ms, refresh->apply_ms);
+	row.forecast_ms = refresh->forecast.differential_ms;
+	row.forecast_full_ms = refresh->forecast.full_ms;
 	row.initiated_by = refresh->request->initiated_by;
 	row.attempt = refresh->request->attempt;
 	pgt_history_insert(&row);

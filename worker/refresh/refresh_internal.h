@@ -19,6 +19,7 @@
 #include "pgt_capture.h"
 #include "pgt_change.h"
 #include "pgt_delta.h"
+#include "pgt_forecast.h"
 #include "pgt_frontier.h"
 #include "pgt_refresh.h"
 #include "pgt_stream_table.h"
@@ -220,7 +221,19 @@ typedef struct Refresh
 	PgtRefreshResult result;
 	double delta_ms;
 	double apply_ms;
+	double full_ms;				 /* of them, to compute everything */
+	PgtForecastVerdict forecast; /* if there was a choice */
+	bool abandoned;				 /* the differential refresh took too long */
 } Refresh;
+
+StaticAssertDecl(sizeof(PgtForecastModel) == sizeof(double) * PGT_FRONTIER_MODEL_SIZE,
+				 "the catalog keeps a forecast's model as it is");
+
+static inline PgtForecastModel *
+pgt_refresh_model(Refresh *refresh)
+{
+	return (PgtForecastModel *) refresh->row.cost_model;
+}
 
 /* decide.c */
 typedef struct Decision
@@ -230,6 +243,14 @@ typedef struct Decision
 } Decision;
 
 extern Decision pgt_decide_action(Refresh *refresh);
+/* Rows of all sources, as the planner estimates them. */
+extern double pgt_decide_source_rows(const Refresh *refresh);
+
+/* budget.c: the time that a differential refresh may take */
+/* False if there is none: ms is 0, or a refresh around this one has one. */
+extern bool pgt_budget_begin(double ms);
+/* True if it is spent; the cancellation that came from it is no more. */
+extern bool pgt_budget_end(bool began);
 
 /* differential.c, full.c */
 extern void pgt_differential_prepare(Refresh *refresh);
