@@ -61,10 +61,11 @@ typedef struct PgtStageIndex
 
 typedef struct PgtStage
 {
-	int number;	  /* 1..n; the last one is the user's table */
-	Oid relid;	  /* where its rows are stored; 0 before creation */
-	Query *query; /* over tables and the storage of earlier stages */
-	List *inputs; /* Oids of relations it reads */
+	int number;		  /* 1..n; the last one is the user's table */
+	Oid relid;		  /* where its rows are stored; 0 before creation */
+	Query *query;	  /* over tables and the storage of earlier stages */
+	List *inputs;	  /* Oids of relations it reads */
+	Query *recursion; /* as it was, if the stage is one: the query reads the stage itself */
 	PgtIdentity identity;
 	PgtTechnique technique;
 	const char *reason; /* why not a faster technique; NULL if none */

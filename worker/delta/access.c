@@ -222,10 +222,49 @@ request_thresholds(PgtDefinition *definition, PgtStage *stage)
 	}
 }
 
+/* A change of what the step joins finds the rows to join it with. */
+static void
+request_recursion(PgtDefinition *definition, PgtStage *stage)
+{
+	ListCell *lc;
+	ListCell *lq;
+
+	foreach (lc, pgt_tree_arm_rtindexes(stage->query))
+	{
+		Query *arm = rt_fetch(lfirst_int(lc), stage->query->rtable)->subquery;
+		List *rtindexes = NIL;
+		List *quals = NIL;
+
+		pgt_tree_flatten_inner((Node *) arm->jointree, &rtindexes, &quals);
+		foreach (lq, quals)
+		{
+			OpExpr *op = lfirst(lq);
+
+			if (!IsA(op, OpExpr) || list_length(op->args) != 2 ||
+				!op_mergejoinable(op->opno, exprType(linitial(op->args))))
+				continue;
+			for (int i = 0; i < 2; i++)
+			{
+				Node *side = list_nth(op->args, i);
+				StageColumn column = resolve(arm, side);
+				PgtStageIndex *index = make_index(1);
+				int number = 0;
+
+				if (column.stage == stage->number &&
+					add_column(index, &number, column,
+							   lookup_type_cache(exprType(side), TYPECACHE_LT_OPR)->lt_opr, false))
+					add_index(stage, index, false);
+			}
+		}
+	}
+}
+
 /* Asks the stages below for the indexes that a stage reads them by. */
 void
 pgt_access_request(PgtDefinition *definition, PgtStage *stage)
 {
+	if (stage->recursion != NULL)
+		request_recursion(definition, stage);
 	if (stage->query->setOperations != NULL)
 		return;
 	if (stage->technique == PGT_TECHNIQUE_AKR)

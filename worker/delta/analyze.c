@@ -160,6 +160,11 @@ describe_stages(PgtDefinition *definition)
 			return;
 		}
 		choose_technique(stage);
+		if (stage->recursion != NULL && stage->technique != PGT_TECHNIQUE_LINEAR)
+		{
+			pgt_support_add(definition, "recursive WITH query", NULL, stage->reason, -1);
+			return;
+		}
 		pgt_access_request(definition, stage);
 	}
 }

@@ -181,6 +181,20 @@ extern bool pgt_layer_is_stored_below(Query *query);
 extern void pgt_layer_drop_void_limit(Query *query);
 extern List *pgt_layer_window_scope(Query *query);
 
+/* recursion.c: recursive WITH items */
+#define PGT_RECURSION_ROWS 2000000	/* after which the rounds of a delta end, */
+#define PGT_RECURSION_FILES 2097152 /* or so many kB of temporary files */
+#define PGT_RECURSION_REASON                                                                        \
+	"a recursive WITH query is maintained incrementally only if it is a UNION ALL of inner joins, " \
+	"the last of which joins the recursion, once"
+extern bool pgt_recursion_open(List *ctes); /* in place */
+extern bool pgt_recursion_is(const Query *query);
+extern bool pgt_recursion_is_self(const RangeTblEntry *rte);
+extern const char *pgt_recursion_reason(Query *query);
+extern RangeTblEntry *pgt_recursion_self(Query *query);
+extern char *pgt_recursion_emit_signed(const PgtStage *stage, EmitContext *context);
+extern char *pgt_recursion_emit_all(const PgtStage *stage);
+
 /* order_rows.c: what the join order is chosen by */
 typedef enum PgtOrderEdge /* how the rows of an entry are found; better is larger */
 {
@@ -227,6 +241,7 @@ extern char *pgt_emit_old_rows_of_keys(const PgtStage *stage, const Bitmapset *n
 									   EmitContext *context);
 extern bool pgt_emit_is_ordered(
 	const PgtStage *stage); /* is the join order of rows_of_keys fixed */
+extern char *pgt_emit_terms(Query *query, EmitContext *context);
 extern char *pgt_emit_signed(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs(const PgtStage *stage, EmitContext *context);
 extern char *pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys,

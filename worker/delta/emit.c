@@ -360,9 +360,9 @@ pgt_emit_old_rows_of_keys(const PgtStage *stage, const Bitmapset *null_keys, Emi
 	return psprintf("%s%s", pgt_leaf_state_items(context), rows);
 }
 
-/* Sum of signed terms, the weight first. */
-static char *
-emit_terms(Query *query, EmitContext *context)
+/* Sum of signed terms, the weight first; the states that it reads are in the context then. */
+char *
+pgt_emit_terms(Query *query, EmitContext *context)
 {
 	int ncolumns = list_length(pgt_tree_outputs(query));
 	List *signs;
@@ -381,12 +381,22 @@ emit_terms(Query *query, EmitContext *context)
 		append_columns(&body, "c", ncolumns);
 		appendStringInfo(&body, "%spgt_w)", ncolumns > 0 ? ", " : "");
 	}
-	return psprintf("%s%s", pgt_leaf_state_items(context), body.data);
+	return body.data;
+}
+
+static char *
+emit_terms(Query *query, EmitContext *context)
+{
+	char *terms = pgt_emit_terms(query, context);
+
+	return psprintf("%s%s", pgt_leaf_state_items(context), terms);
 }
 
 char *
 pgt_emit_signed(const PgtStage *stage, EmitContext *context)
 {
+	if (stage->recursion != NULL)
+		return pgt_recursion_emit_signed(stage, context);
 	return emit_terms(stage->query, context);
 }
 
@@ -423,6 +433,8 @@ pgt_emit_inputs_of_keys(const PgtStage *stage, const Bitmapset *null_keys,
 char *
 pgt_emit_all(const PgtStage *stage)
 {
+	if (stage->recursion != NULL)
+		return pgt_recursion_emit_all(stage);
 	return pgt_tree_deparse(stage->query, NULL);
 }
 

@@ -96,9 +96,10 @@ inline_ctes(Query *query)
 	List *ctes = query->cteList;
 	ListCell *lc;
 
-	if (query->hasRecursive || query->hasModifyingCTE)
+	if (ctes == NIL || query->hasModifyingCTE || (query->hasRecursive && !pgt_recursion_open(ctes)))
 		return;
 	query->cteList = NIL;
+	query->hasRecursive = false;
 	foreach (lc, ctes)
 	{
 		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);

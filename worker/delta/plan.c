@@ -146,7 +146,7 @@ analyze_definition(PgtDelta *delta)
 
 		/* One that is not stored is recomputed as it is. */
 		if (delta->forced && stage->technique != PGT_TECHNIQUE_FULL && !stage->is_virtual &&
-			stage->technique != PGT_TECHNIQUE_PARTITION)
+			stage->recursion == NULL && stage->technique != PGT_TECHNIQUE_PARTITION)
 			stage->technique = PGT_TECHNIQUE_AKR;
 	}
 	if (delta->context != NULL)

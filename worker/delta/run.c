@@ -163,17 +163,38 @@ run_plan(PgtPlan *plan, Inputs *inputs, Snapshot snapshot, PgtDeltaRows *result)
 	dest->rDestroy(dest);
 }
 
+/* Of a recursion: they may not come to an end. */
+static void
+run_rounds(PgtPlan *plan, Inputs *inputs, Snapshot snapshot, PgtDeltaRows *result)
+{
+	int level = NewGUCNestLevel();
+
+	if (temp_file_limit < 0 || temp_file_limit > PGT_RECURSION_FILES)
+		(void) set_config_option("temp_file_limit", CppAsString2(PGT_RECURSION_FILES), PGC_SUSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	run_plan(plan, inputs, snapshot, result);
+	AtEOXact_GUC(false, level);
+	if (result->nrows >= PGT_RECURSION_ROWS)
+		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+						errmsg("the changes of a recursive query do not come to an end")));
+}
+
 static PgtDeltaRows *
 run_statement(PgtDelta *delta, int stage_index, Purpose purpose, PgtDeltaInput *input)
 {
 	const PgtStage *stage = list_nth(delta->definition->stages, stage_index);
 	PgtDeltaRows *result = make_rows();
 	Inputs inputs = {0};
+	PgtPlan *plan;
 	PgtSecurity saved;
 	bool changed = pgt_run_become_owner(delta, &saved);
 
 	pgt_run_collect_changes(delta, stage, input, &inputs);
-	run_plan(pgt_plan_get(delta, stage, purpose, &inputs, NULL), &inputs, input->snapshot, result);
+	plan = pgt_plan_get(delta, stage, purpose, &inputs, NULL);
+	if (stage->recursion != NULL)
+		run_rounds(plan, &inputs, input->snapshot, result);
+	else
+		run_plan(plan, &inputs, input->snapshot, result);
 	if (changed)
 		pgt_security_restore(&saved);
 	return result;

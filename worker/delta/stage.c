@@ -68,6 +68,8 @@ drop_junk(Query *query)
 		pgt_tree_drop_junk(query);
 }
 
+static void read_stage(RangeTblEntry *rte, int number, int ncolumns);
+
 static int
 add_stage(PgtDefinition *definition, Query *query)
 {
@@ -77,12 +79,20 @@ add_stage(PgtDefinition *definition, Query *query)
 	foreach (lc, definition->stages)
 	{
 		stage = lfirst(lc);
-		if (equal(stage->query, query))
+		if (equal(stage->recursion != NULL ? stage->recursion : stage->query, query))
 			return stage->number;
 	}
 	stage = palloc0(sizeof(PgtStage));
 	stage->number = list_length(definition->stages) + 1;
 	stage->query = query;
+	if (pgt_recursion_is(query))
+	{
+		stage->recursion = query;
+		stage->query = copyObject(query);
+		stage->query->hasRecursive = false;
+		read_stage(pgt_recursion_self(stage->query), stage->number,
+				   list_length(pgt_tree_outputs(query)));
+	}
 	definition->stages = lappend(definition->stages, stage);
 	return stage->number;
 }
@@ -204,7 +214,8 @@ cut_below(PgtDefinition *definition, Query *query, bool store)
 			continue;
 		}
 		rte->subquery = cut(definition, rte->subquery);
-		if (!store && !pgt_stage_is_closed(rte->subquery) && !shows_answers(rte->subquery) &&
+		if (!store && !pgt_stage_is_closed(rte->subquery) && !pgt_recursion_is(rte->subquery) &&
+			!shows_answers(rte->subquery) &&
 			!(pgt_stage_is_group(query) && pgt_flatten_is_needed(rte->subquery)))
 			continue;
 		if (query->setOperations != NULL)
@@ -284,7 +295,9 @@ pgt_delta_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 				rte->relid = ((PgtStage *) list_nth(definition->stages, number - 1))->relid;
 				rte->ctename = NULL;
 			}
-			stage->inputs = list_append_unique_oid(stage->inputs, rte->relid);
+			/* What a recursion reads of itself is there before its change. */
+			if (rte->relid != stage->relid)
+				stage->inputs = list_append_unique_oid(stage->inputs, rte->relid);
 		}
 	}
 	pgt_virtual_load(definition);

@@ -440,7 +440,8 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 			check_table_function(definition, rte);
 			break;
 		case RTE_CTE:
-			unsupported(definition, "recursive WITH query", -1);
+			if (!pgt_recursion_is_self(rte))
+				pgt_support_add(definition, "recursive WITH query", NULL, PGT_RECURSION_REASON, -1);
 			break;
 		case RTE_VALUES:
 		case RTE_RESULT:
@@ -510,8 +511,16 @@ target_srf_walker(Node *node, void *context)
 static void
 check_clauses(PgtDefinition *definition, Query *query)
 {
+	if (pgt_recursion_is(query))
+	{
+		const char *reason = pgt_recursion_reason(query);
+
+		pgt_support_add(definition, "recursive WITH query",
+						reason == NULL ? "linear, in rounds" : NULL, reason, -1);
+		return;
+	}
 	if (query->hasRecursive)
-		unsupported(definition, "recursive WITH query", -1);
+		pgt_support_add(definition, "recursive WITH query", NULL, PGT_RECURSION_REASON, -1);
 	if (pgt_layer_has_limit(query))
 		check_limit(definition, query);
 	if (query->hasDistinctOn)

@@ -446,6 +446,10 @@ pgt_delta_choose_storage(PgtDefinition *definition, Oid owner)
 
 	if (pgt_guc_max_stage_rows < 0 || definition->full_reason != NULL)
 		return;
+	/* Nothing estimates the rows of a recursion. */
+	foreach (lc, definition->stages)
+		if (((PgtStage *) lfirst(lc))->recursion != NULL)
+			return;
 	foreach (lc, definition->stages)
 		if (lnext(definition->stages, lc) != NULL)
 			choose(definition, lfirst(lc), owner);

@@ -280,7 +280,9 @@ pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		spent = spent && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+		spent = (spent && error->sqlerrcode == ERRCODE_QUERY_CANCELED) ||
+				error->sqlerrcode == ERRCODE_STATEMENT_TOO_COMPLEX ||
+				error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
 		if (!spent && (!refresh->request->recompute_on_error || !is_error_of_data(error)))
 			ReThrowError(error);
 		*refresh = before;

@@ -370,6 +370,18 @@ compute_instead(Refresh *refresh, const char *error)
 	run_full(refresh);
 }
 
+/* May a delta be given up? */
+static bool
+may_be_abandoned(const Refresh *refresh)
+{
+	ListCell *lc;
+
+	foreach (lc, refresh->definition->stages)
+		if (((PgtStage *) lfirst(lc))->recursion != NULL)
+			return true;
+	return refresh->forecast.limit_ms > 0;
+}
+
 static void
 run_differential(Refresh *refresh)
 {
@@ -378,7 +390,7 @@ run_differential(Refresh *refresh)
 	bool fits = true;
 
 	pgt_differential_prepare(refresh);
-	if (refresh->request->recompute_on_error || refresh->forecast.limit_ms > 0)
+	if (refresh->request->recompute_on_error || may_be_abandoned(refresh))
 		error = pgt_differential_try(refresh, &fits, &misfit);
 	else
 		fits = pgt_differential_run(refresh, &misfit);

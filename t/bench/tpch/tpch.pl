@@ -30,7 +30,7 @@ $| = 1;
 
 my @queries = map { /^(\d+)-(\d+)$/ ? ($1 .. $2) : $_ } split /,/, $opt{queries};
 my $server = $opt{socket} ? undef : Oracle::Server->start(
-	settings => "fsync = on\nfull_page_writes = on\nshared_buffers = 1GB\nmaintenance_work_mem = 256MB\nwork_mem = 64MB\nmax_wal_size = 8GB\n"
+	settings => "fsync = on\nfull_page_writes = on\nshared_buffers = 1GB\nmaintenance_work_mem = 256MB\nwork_mem = 64MB\nmax_wal_size = 8GB\npg_trickle.prediction_min_samples = 5\n"
 	  . "effective_cache_size = 4GB\ncheckpoint_timeout = 1h\nautovacuum = off\nlog_error_verbosity = default\n");
 my $dbh = database();
 my $tpch = Tpch->new($dbh, scale => $opt{scale});

@@ -146,7 +146,7 @@ DELETE FROM g WHERE id > 35; UPDATE g SET k = k + 1 WHERE id < 30; UPDATE n SET 
 SELECT * FROM check_st('vv'); SELECT * FROM check_st('cte'); SELECT * FROM check_st('aa'); SELECT * FROM check_st('ua'); SELECT * FROM check_st('dd');
 SELECT last_action('vv'), last_action('cte'), last_action('aa'), last_action('ua'), last_action('dd');
 
--- A view inside a recursive WITH: refreshed in FULL, as often as the view's tables change.
+-- A view inside a recursive WITH: followed, whenever the view's tables change.
 CREATE TABLE tree (id int PRIMARY KEY, parent int);
 CREATE VIEW vtree AS SELECT id, parent FROM tree;
 INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2);

@@ -44,7 +44,7 @@ sub make_query
 
 	start_query($relations);
 	my $query;
-	$query = make_recursive() if !is_wide() && afford('recursive', 0.02);
+	$query = make_recursive() if !is_wide() && afford('recursive', 0.04);
 	$query ||= chance(0.18) ? make_setop(2) : make_select(2);
 	tag_subqueries($query, '');
 	my ($first) = query_columns($query);
