@@ -57,7 +57,7 @@ typedef struct PgtFrontierUpdate
 									* somebody has written it since, the reason stays */
 	double duration_ms;
 	double full_ms;			  /* of that, to compute everything; 0: it was not */
-	const double *cost_model; /* PGT_FRONTIER_MODEL_SIZE of them */
+	const double *cost_model; /* PGT_FRONTIER_MODEL_SIZE of them; NULL: stay as they are */
 	int64 rows_in;
 	int64 rows_inserted;
 	int64 rows_updated;

@@ -408,7 +408,8 @@ count_refresh(RowChange *change, const PgtFrontierUpdate *update)
 			  1);
 	if (update->full_ms > 0)
 		set_value(change, COLUMN_LAST_FULL_MS, Float8GetDatum(update->full_ms));
-	set_value(change, COLUMN_COST_MODEL, model_datum(update->cost_model));
+	if (update->cost_model != NULL)
+		set_value(change, COLUMN_COST_MODEL, model_datum(update->cost_model));
 	add_count(change, COLUMN_ROWS_IN, update->rows_in);
 	add_count(change, COLUMN_ROWS_INSERTED, update->rows_inserted);
 	add_count(change, COLUMN_ROWS_UPDATED, update->rows_updated);
