@@ -24,6 +24,7 @@ enum
 #define LEAST_LIMIT 250.0 /* ms; the first time, plans are made, too */
 #define CHEAP 5.0		  /* ms; decades as cheap as this need no limit */
 #define FEW_ROWS 100.0
+#define MOST_BETWEEN 512 /* choices of FULL between two probes */
 
 typedef struct Decade
 {
@@ -201,6 +202,19 @@ limit_of(const PgtForecastModel *model, double rows, double full_ms, bool probe)
 	return larger(full_ms * (own.count > 0 && !probe ? GIVE_UP : 1), LEAST_LIMIT);
 }
 
+/* At 32, 64, 128, 256, 512, and every 512 from then on. */
+static bool
+is_probe(double predicted)
+{
+	double next = PGT_FORECAST_PROBE;
+
+	if (predicted >= MOST_BETWEEN)
+		return (long) predicted % MOST_BETWEEN == 0;
+	while (next < predicted)
+		next *= 2;
+	return predicted == next;
+}
+
 PgtForecastVerdict
 pgt_forecast_choose(PgtForecastModel *model, double rows, double source_rows, int min_samples,
 					double ratio)
@@ -220,13 +234,7 @@ pgt_forecast_choose(PgtForecastModel *model, double rows, double source_rows, in
 		if (verdict.differential_ms > SHORT &&
 			verdict.differential_ms > verdict.full_ms * (known_well ? MARGIN : ratio))
 		{
-			double predicted = ++model->values[PREDICTED];
-			double next = PGT_FORECAST_PROBE;
-
-			/* At 32, 64, 128, ... in a row. */
-			while (next < predicted)
-				next *= 2;
-			probe = predicted == next;
+			probe = is_probe(++model->values[PREDICTED]);
 			if (!probe)
 				verdict.choice = PGT_FORECAST_FULL;
 		}

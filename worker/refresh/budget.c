@@ -2,7 +2,8 @@
  * budget.c: the time that a differential refresh may take.
  *
  * When it is spent, the statement that runs is cancelled the way a user cancels
- * it, and differential.c takes back what was done. The timeout stays armed for
+ * it, and differential.c takes back what was done. A cancellation that was there
+ * before is somebody else's, and cancels the refresh. The timeout stays armed for
  * nobody else: begin and end are in the same function. A refresh inside of
  * another one (a function of the query may ask for it) has no budget of its own.
  */
@@ -21,6 +22,8 @@ static volatile sig_atomic_t spent = false;
 static void
 cancel(void)
 {
+	if (QueryCancelPending || get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		return;
 	spent = true;
 	InterruptPending = true;
 	QueryCancelPending = true;

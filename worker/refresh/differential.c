@@ -255,7 +255,7 @@ pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
 	List *sources = list_copy(refresh->changes);
 	Refresh before = *refresh;
 	const char *volatile message = NULL;
-	bool limited;
+	volatile bool limited;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
@@ -264,6 +264,7 @@ pgt_differential_try(Refresh *refresh, bool *fits, const char **misfit)
 	{
 		*fits = pgt_differential_run(refresh, misfit);
 		(void) pgt_budget_end(limited);
+		limited = false;
 		forget_effects(refresh, list_length(sources));
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
