@@ -31,12 +31,15 @@ my $db = 'docs_support-matrix';
 my $code = read_document('worker/delta/support.c');
 my %seen;
 my $number = 0;
+my %cost = map { ($_->[0] => $_->[1]) } table_rows(section_of($matrix, 'Techniques'));
 
 for my $row (table_rows(section_of($matrix, 'Constructs')))
 {
-	my ($construct, $query, $incremental, $technique) = @$row;
+	my ($construct, $query, $incremental, $technique, $since) = @$row;
 
 	$seen{$construct} = 1;
+	ok($technique eq '' || $cost{$technique}, "the page tells what '$technique' costs");
+	like($since, qr/^0\.2[12]\.0$/, '... and since when it is there');
 	$query =~ s/^`|`$//g;
 	is($node->safe_psql($db, 'SELECT incremental, coalesce(technique, $$$$) FROM pgtrickle.validate_query('
 		  . literal($query) . ') WHERE construct = ' . literal($construct)),
