@@ -16,6 +16,7 @@
 #   --fake           test the tester: PostgreSQL alone, refreshed by delete and insert
 #   --fake-bug       the same with a mistake in it
 #   --print          show the case of --seed, run nothing
+#   --sum FILE...    add up the reports at the ends of several runs' outputs, run nothing
 #   --verbose        every statement; --rejected: queries that PostgreSQL refuses
 #   --keep           leave the server's folder
 use strict;
@@ -30,6 +31,7 @@ use Time::HiRes qw(time);
 use lib dirname(abs_path(__FILE__)) . '/lib';
 
 use Oracle::Case;
+use Oracle::Report;
 use Oracle::Runner;
 use Oracle::Script;
 use Oracle::Server;
@@ -41,10 +43,9 @@ my @TECHNIQUES = ('', 'akr', '2kr');
 my %opt = (seconds => 60, failures => 5, shrink => 60, out => 'tmp_check/oracle', user => 'postgres');
 GetOptions(\%opt,
 	qw(seconds=f seed=i seeds=s only first=i out=s failures=i shrink=f technique=s known=s host=s port=i user=s
-	  fake fake-bug print verbose+ rejected keep steps=i))
+	  fake fake-bug print sum verbose+ rejected keep steps=i))
   or exit 2;
 $| = 1;
-$SIG{$_} = sub { exit 3 } for qw(INT TERM);		# so that the server ends, too
 
 if ($opt{print})
 {
@@ -53,6 +54,16 @@ if ($opt{print})
 	exit 0;
 }
 
+if ($opt{sum})
+{
+	my $sum = {};
+	read_report($sum, $_) for @ARGV;
+	print_report($sum);
+	exit 0;
+}
+
+my $start = time();
+my ($ran, $failed, $total) = (0, 0, {});
 my $server = $opt{host} ? undef : Oracle::Server->start;
 my $runner = Oracle::Runner->new(
 	host => $opt{host} || $server->{host},
@@ -63,12 +74,12 @@ my $runner = Oracle::Runner->new(
 	verbose => $opt{verbose},
 	explain_rejected => $opt{rejected},
 	fake => $opt{fake} || $opt{'fake-bug'} ? fake_sql($opt{'fake-bug'}) : undef);
+# So that the server ends, too, and what was found is not lost.
+$SIG{$_} = sub { report(); exit 3 } for qw(INT TERM);
 $server->keep if $server && $opt{keep};
 $runner->new_database;
 
-my $start = time();
 my @seeds = defined $opt{seed} ? ($opt{seed}) : ();
-my ($ran, $failed) = (0, 0);
 my $next = defined $opt{first} ? $opt{first} : int(time() * 1000) % 1_000_000_000;
 
 @seeds = ($1 .. $2) if defined $opt{seeds} && $opt{seeds} =~ /^(\d+)-(\d+)$/;
@@ -92,11 +103,13 @@ sub one_seed
 	my @techniques = defined $opt{technique} ? ($opt{technique}) : @TECHNIQUES;
 
 	$ran++;
+	$runner->{tags} = {};
 	for my $technique ($runner->{fake} ? '' : @techniques)
 	{
 		my $case = make_case($seed, %opt);
 		my $failure = $runner->run_case($case, technique => $technique);
 
+		$runner->count('cases run with technique', $technique || 'as the engine chooses');
 		next unless $failure;
 		if ($failure->{kind} eq 'invalid')
 		{
@@ -113,6 +126,7 @@ sub one_seed
 		print_failure($seed, $case, $failure);
 		last;
 	}
+	$runner->count('construct seeds', $_) for keys %{ $runner->{tags} };
 }
 
 sub print_failure
@@ -138,27 +152,8 @@ sub print_failure
 
 sub report
 {
-	my $stats = $runner->{stats};
-	my $constructs = delete $stats->{constructs} || {};
-	my $incremental = delete $stats->{'constructs incremental'} || {};
-	my $refreshes = delete $stats->{'construct refreshes'} || {};
-	my $by_delta = delete $stats->{'construct refreshes incremental'} || {};
-
-	printf "\noracle: %d seeds in %.0f s, %d failed\n", $ran, time() - $start, $failed;
-	print "\nby construct: stream tables, of them incremental; refreshes with changes, of them by a delta\n";
-	printf "  %-42s %7d %7d %9d %9d\n", $_, $constructs->{$_}, $incremental->{$_} || 0, $refreshes->{$_} || 0,
-	  $by_delta->{$_} || 0
-	  for sort keys %$constructs;
-	for my $what (sort keys %$stats)
-	{
-		print "\n$what\n";
-		printf "  %-60s %8d\n", $_, $stats->{$what}{$_} for sort keys %{ $stats->{$what} };
-	}
-	my $all = $stats->{'stream tables'} || {};
-	my ($total, $diff) = (0, 0);
-	$total += $all->{$_}, $diff += /DIFF/ ? $all->{$_} : 0 for keys %$all;
-	printf "\n%d stream tables, %.0f %% of them incremental; %d differences\n", $total,
-	  $total ? 100 * $diff / $total : 0, $failed;
+	$total->{runs}{''} = [ 1, time() - $start, $ran, $failed ];
+	print_report(add_stats($total, $runner->{stats}));
 }
 
 sub fake_sql

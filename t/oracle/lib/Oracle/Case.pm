@@ -16,6 +16,7 @@ use Oracle::Schema;
 use Oracle::Query;
 use Oracle::Tree;
 use Oracle::History;
+use Oracle::Alter;
 
 our @EXPORT = qw(current_query make_case setup_sql insert_step_sql stream_sql);
 
@@ -27,7 +28,7 @@ sub make_case
 	set_wide(chance(0.1));
 	my @tables = make_tables();
 	my @relations = map { relation_of_table($_) } @tables;
-	my (@views, @streams);
+	my (@views, @streams, @before);
 
 	for my $n (1 .. pick(0, 0, 0, 1, 2))
 	{
@@ -38,6 +39,7 @@ sub make_case
 	for my $n (1 .. between(1, 4))
 	{
 		my $name = chance(0.04) ? qq{S "$n} : "s$n";
+		push @before, [@relations];
 		my ($query, $tags) = make_query(\@relations);
 		push @streams,
 		  { name => $name, q => $query, tags => $tags, mode => pick_weighted(DIFFERENTIAL => 75, AUTO => 20, FULL => 5) };
@@ -52,7 +54,7 @@ sub make_case
 		late => [ @names[ $early .. $#names ] ], last => $names[-1], other_query => $other);
 	$_->{late} = 1 for @streams[ $early .. $#streams ];
 
-	return {
+	my $case = {
 		seed => $seed,
 		tables => \@tables,
 		views => \@views,
@@ -62,6 +64,8 @@ sub make_case
 		role => chance(0.25) ? 1 : 0,
 		settings => { map { $_ => [ session_settings() ] } 1 .. 4 }
 	};
+	add_alterations($case, \@before);
+	return $case;
 }
 
 # Writers and refreshers that see the world differently.

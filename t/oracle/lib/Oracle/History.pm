@@ -5,7 +5,7 @@
 #   { k => 'insert', t, names, rows, suffix, target }   rows that the shrinker can drop
 #   { k => 'copy', t, names, rows, target }
 #   { k => 'refresh', st, mode }         refresh a stream table, then compare it
-#   { k => 'create', st }  { k => 'drop', st }  { k => 'alter', st, q }
+#   { k => 'create', st }  { k => 'drop', st, cascade }  { k => 'alter', st, q, cascade }
 #   { k => 'wait', st, other }           refresh in this session, which has to wait for the
 #                                        session other to finish its transaction
 #   { k => 'storm', scripts, crash }     all at once, in whatever order it comes

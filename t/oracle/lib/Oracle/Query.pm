@@ -21,7 +21,7 @@ use Oracle::Schema;
 use Oracle::Tree;
 use Oracle::Language;
 
-our @EXPORT = qw(make_query make_query_like make_view_query);
+our @EXPORT = qw(make_query make_query_like make_query_of make_view_query);
 
 our $few = 0;		# joins of few items only
 our %tags;		# constructs used by the query being made
@@ -57,9 +57,17 @@ sub make_query_like
 {
 	my ($relations, $query) = @_;
 
-	start_query($relations);
 	# A row of nothing has no type that a table could store.
-	return make_select(1, [ map { $_->{type} eq 'row' ? 'int4' : $_->{type} } query_columns($query) ]);
+	return make_query_of($relations, map { $_->{type} eq 'row' ? 'int4' : $_->{type} } query_columns($query));
+}
+
+# A query with columns of these types.
+sub make_query_of
+{
+	my ($relations, @types) = @_;
+
+	start_query($relations);
+	return make_select(1, \@types);
 }
 
 sub make_view_query

@@ -13,6 +13,7 @@ use Oracle::Types;
 use Oracle::Schema;
 use Oracle::Tree;
 use Oracle::Case;
+use Oracle::Alter;
 use Oracle::Compare;
 use Oracle::Storm;
 
@@ -257,7 +258,8 @@ sub create_stream
 {
 	my ($self, $s, $stream) = @_;
 
-	return 0 if $stream->{rejected} || !$self->takes_query($stream, current_query($stream));
+	return 0 if $stream->{rejected} || $self->reads_reshaped(current_query($stream));
+	return 0 unless $self->takes_query($stream, current_query($stream));
 	my $ok = $self->run_sql($s, stream_sql($stream));
 	if (!$ok && $self->{sqlstate} eq '0A000' && $stream->{mode} eq 'DIFFERENTIAL')
 	{
@@ -306,7 +308,15 @@ sub drop_step
 
 	return unless $self->stream($step->{st}) && $self->exists_in($step->{s}, $step->{st});
 	my $name = table_name($step->{st}) =~ s/'/''/gr;
-	$self->write($step->{s}, "SELECT pgtrickle.drop_stream_table('$name')");
+	my $cascade = $step->{cascade} ? ', cascade => true' : '';
+	$self->write($step->{s}, "SELECT pgtrickle.drop_stream_table('$name'$cascade)");
+}
+
+sub reads_reshaped
+{
+	my ($self, $tree) = @_;
+	my $query = query_sql($tree);
+	return scalar grep { is_reshaped($_) && index($query, table_name($_->{name})) >= 0 } @{ $self->{case}{streams} };
 }
 
 # Another query for a stream table, between transactions.
@@ -317,22 +327,46 @@ sub alter_step
 
 	return if !$stream || $self->in_transaction($s) || !$self->exists_in($s, $step->{st});
 	my $tree = $stream->{current} ? $stream->{q} : $step->{q};
-	return unless $self->takes_query({}, $tree);
+	return if $self->reads_reshaped($tree) || !$self->takes_query({}, $tree);
 	my $name = table_name($step->{st}) =~ s/'/''/gr;
 	my $query = query_sql($tree) =~ s/'/''/gr;
-	my $sql = "SELECT pgtrickle.alter_stream_table('$name', query => '$query', refresh_mode => 'AUTO')";
+	my $cascade = $step->{cascade} ? ', cascade => true' : '';
+	my $sql = "SELECT pgtrickle.alter_stream_table('$name', query => '$query', refresh_mode => 'AUTO'$cascade)";
+	my @all = map { $_->{name} } @{ $self->{case}{streams} };
+	my @there = grep { $self->exists_in($s, $_) } @all;
+	my $columns = $self->columns_of($s, $step->{st});
 
-	if ($self->run_sql($s, $sql))
-	{
-		$stream->{current} = $tree;
-		$self->count('creations', 'altered');
-		$self->check($s, $step->{st}, 'alteration');
-		return;
-	}
-	$self->count('creations', "alteration failed $self->{sqlstate}");
-	die { kind => 'alter', key => "alter $self->{sqlstate}", stream => $step->{st}, detail => "$self->{message}\n$sql" }
-	  unless $GAVE_WAY{ $self->{sqlstate} } || $self->{sqlstate} eq '2BP01'
-	  || $self->{message} =~ /does not fit the columns/;
+	return $self->alter_failed($s, $step, $sql) unless $self->run_sql($s, $sql);
+	my @lost = grep { !$self->exists_in($s, $_) } @there;
+	my $same = index($self->columns_of($s, $step->{st}), $columns) == 0;
+	$stream->{current} = $stream->{current} ? undef : $tree;
+	$self->count('creations', 'altered' . ($cascade && ', cascade') . (!@lost ? '' : ', readers lost'));
+	die { kind => 'alter', key => 'alter lost', stream => $step->{st}, detail => "lost: @lost\n$sql" }
+	  if @lost && ($same || !$cascade);
+	$self->check($s, $step->{st}, 'alteration');
+}
+
+sub alter_failed
+{
+	my ($self, $s, $step, $sql) = @_;
+	my ($state, $message) = ($self->{sqlstate}, $self->{message});
+
+	$self->count('creations', "alteration failed $state");
+	# Readers that rely on the key are refreshed, too; their queries may fail on the new rows.
+	# An index of the user may not be able to hold these.
+	return if $state =~ /^2[12]/ && grep { index(query_sql(current_query($_)), table_name($step->{st})) >= 0 } @{ $self->{case}{streams} };
+	die { kind => 'alter', key => "alter $state", stream => $step->{st}, detail => "$message\n$sql" }
+	  unless $GAVE_WAY{$state} || $state =~ /^(?:2BP01|54000)$/ || $message =~ /does not fit the columns/;
+}
+
+# Names and types of its columns, each with an end, so that one list can begin another.
+sub columns_of
+{
+	my ($self, $s, $name) = @_;
+	my $relation = table_name($name) =~ s/'/''/gr;
+
+	return $self->sql_value($s, "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attcollation || ';', '' ORDER BY attnum)"
+		  . " FROM pg_attribute WHERE attrelid = to_regclass('$relation') AND attnum > 0 AND NOT attisdropped");
 }
 
 # How it will be maintained, for the statistics.
@@ -354,6 +388,7 @@ sub note_mode
 	}
 	for my $tag (@{ $stream->{tags} })
 	{
+		$self->{tags}{$tag} = 1 unless $self->{quiet};
 		$self->count('constructs', $tag);
 		$self->count('constructs incremental', $tag) if $mode =~ /DIFF/;
 	}

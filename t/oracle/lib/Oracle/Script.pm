@@ -82,8 +82,9 @@ sub step_sql
 		my $name = table_name($step->{st}) =~ s/'/''/gr;
 		return undef unless $stream;
 		return stream_sql({ %$stream, current => undef }) if $k eq 'create';
-		return "SELECT pgtrickle.drop_stream_table('$name')" if $k eq 'drop';
-		return "SELECT pgtrickle.alter_stream_table('$name', query => '" . (query_sql($step->{q}) =~ s/'/''/gr) . "', refresh_mode => 'AUTO')";
+		my $cascade = $step->{cascade} ? ', cascade => true' : '';
+		return "SELECT pgtrickle.drop_stream_table('$name'$cascade)" if $k eq 'drop';
+		return "SELECT pgtrickle.alter_stream_table('$name', query => '" . (query_sql($step->{q}) =~ s/'/''/gr) . "', refresh_mode => 'AUTO'$cascade)";
 	}
 	return "-- the server crashes while this runs ($step->{how}, $step->{point}): " . refresh_sql($step->{st}) . "\nSELECT 1" if $k eq 'crash';
 	return insert_step_sql($case, $step) if $k eq 'insert' || $k eq 'copy';
