@@ -312,7 +312,7 @@ same_arguments(Query *query, int rtindex, const Bitmapset *absent, const Bitmaps
  * nothing else is read.
  */
 static List *
-add_existence(Query *query, List *quals)
+add_existence(Query *query, List *quals, int change)
 {
 	ListCell *lc;
 
@@ -326,7 +326,8 @@ add_existence(Query *query, List *quals)
 		Node *own;
 
 		if (!IsA(test, NullTest) || test->nulltesttype != IS_NULL ||
-			!bms_get_singleton_member(pull_varnos(NULL, (Node *) test), &rtindex))
+			!bms_get_singleton_member(pull_varnos(NULL, (Node *) test), &rtindex) ||
+			rtindex != change)
 			continue;
 		own = (Node *) copyObject(test);
 		ChangeVarNodes(own, rtindex, 1, 0);
@@ -384,8 +385,8 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 			pgt_tree_use_state(query, entry->rtindex, entry->state, emit);
 		null_arguments(rt_fetch(entry->rtindex, query->rtable), fragment->absent);
 	}
-	if (fragment->rare)
-		quals = add_existence(query, quals);
+	if (fragment->rare && first > 0 && !rt_fetch(first, query->rtable)->lateral)
+		quals = add_existence(query, quals, first);
 	if (rtindexes != NIL)
 		tree = pgt_order_joins(query, rtindexes, quals, first, &rest);
 	else

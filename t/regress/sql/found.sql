@@ -292,4 +292,22 @@ SELECT full_reason FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'row_stage'
 INSERT INTO rowed VALUES (2);
 SELECT * FROM check_st('row_stage');
 
+-- A null of a function's rows was looked for in the function alone, without its arguments.
+CREATE FUNCTION upto(integer) RETURNS SETOF integer LANGUAGE sql IMMUTABLE AS 'SELECT generate_series(1, least($1, 3))';
+CREATE FUNCTION halves(integer) RETURNS TABLE (h integer, r text) LANGUAGE sql IMMUTABLE AS
+	'VALUES ($1 / 2, ''first''), ($1 - $1 / 2, ''rest'')';
+CREATE TABLE null_a (id int NOT NULL);
+CREATE TABLE null_b (k int);
+CREATE TABLE null_c (g int NOT NULL);
+INSERT INTO null_a VALUES (3);
+INSERT INTO null_b VALUES (2);
+INSERT INTO null_c VALUES (1);
+SELECT pgtrickle.create_stream_table('null_args',
+	'SELECT c.g, s.h FROM null_c AS c LEFT JOIN (SELECT DISTINCT ON (f.h) f.h, f.r FROM null_a AS a CROSS JOIN null_b AS b JOIN ROWS FROM (upto(a.id), halves(a.id)) AS f(n, h, r) ON true WHERE f.r IS NULL) AS s ON true');
+DELETE FROM null_b;
+SELECT * FROM check_st('null_args');
+INSERT INTO null_b VALUES (1);
+INSERT INTO null_a VALUES (2);
+SELECT * FROM check_st('null_args');
+
 DROP SCHEMA found CASCADE;
