@@ -301,6 +301,9 @@ extern PgtPlan *pgt_plan_small(const char *sql, Inputs *inputs, bool ordered);
 extern const char *pgt_plan_purpose_name(Purpose purpose);
 extern bool pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose);
 
+/* statistics.c: plans a prepared statement; its change sets have their tables' statistics */
+extern PlannedStmt *pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs);
+
 /* run.c, for explain.c */
 extern int pgt_run_input_number(PgtDelta *delta, Oid relid);
 extern ChangeShape *pgt_run_make_shape(Oid relid, int number, int ncolumns,

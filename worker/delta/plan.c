@@ -340,7 +340,7 @@ pgt_plan_small(const char *sql, Inputs *inputs, bool ordered)
 	for (int i = 0; i < inputs->ninputs; i++)
 		inputs->inputs[i].estimate = 1;
 	plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
-	(void) pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
+	(void) pgt_statistics_plan(plan, inputs);
 	AtEOXact_GUC(false, level);
 	return plan;
 }
@@ -351,7 +351,7 @@ plan_with(const char *sql, Inputs *inputs, bool ordered, Freedom freedom)
 {
 	int level = set_planner(freedom, ordered);
 	PgtPlan *plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
-	PlannedStmt *stmt = pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
+	PlannedStmt *stmt = pgt_statistics_plan(plan, inputs);
 
 	AtEOXact_GUC(false, level);
 	if (freedom == FREEDOM_ALL || !reads_whole_table(stmt->planTree, stmt->rtable))
