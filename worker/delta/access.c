@@ -199,7 +199,7 @@ request_order(PgtDefinition *definition, PgtStage *stage)
 static void
 request_thresholds(PgtDefinition *definition, PgtStage *stage)
 {
-	List *quals = make_ands_implicit((Expr *) stage->query->jointree->quals);
+	List *quals = pgt_tree_conjuncts(stage->query->jointree->quals);
 	ListCell *lc;
 
 	foreach (lc, quals)

@@ -180,10 +180,14 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 	pgt_compat_simplify_query((Node *) definition->query, NULL);
 	pgt_support_check_refused(definition->query);
 	normalized = pgt_normalize_query(definition->query);
+	pgt_semijoin_mark(definition, normalized);
 	definition->sources = pgt_support_collect_sources(definition->query, normalized);
 	if (pgt_support_check(normalized, definition, owner))
 	{
-		pgt_stage_cut(definition, pgt_rewrite_query(copyObject(normalized)));
+		Query *rewritten = copyObject(normalized);
+
+		pgt_semijoin_rewrite(rewritten);
+		pgt_stage_cut(definition, pgt_rewrite_query(rewritten));
 		pgt_support_add_columns(definition);
 		describe_stages(definition);
 	}

@@ -79,6 +79,7 @@ extern void pgt_tree_fill_join(Query *query, RangeTblEntry *rte, Node *left, Nod
 extern Node *pgt_tree_join(Query *query, Node *left, int rtindex, Node *quals);
 extern bool pgt_tree_has_outer_join(const Query *query);
 extern bool pgt_tree_is_function(const RangeTblEntry *rte);
+extern List *pgt_tree_conjuncts(Node *quals); /* of nested ANDs */
 extern void pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals);
 extern Query *pgt_tree_select(Query *source, List *target_list);
 extern ChangeShape *pgt_tree_find_shape(EmitContext *context, Oid relid);
@@ -97,9 +98,14 @@ extern bool pgt_inherit_wants(Query *query, bool wanted);
 extern void pgt_inherit_order(Query *query);
 
 /* sublink.c: subqueries in expressions */
-#define PGT_SUBLINK_ONE_ROW 1 /* subLinkId of a scalar subquery over a table of one row */
+#define PGT_SUBLINK_ONE_ROW 1 /* subLinkId of a scalar subquery over a table of one row, */
+#define PGT_SUBLINK_JOIN 2	  /* and of an EXISTS that becomes a join */
 extern const char *pgt_sublink_name(const SubLink *link);
 extern void pgt_sublink_rewrite(Query *query); /* in place, this level */
+
+/* semijoin.c: EXISTS of at most one row becomes a join; in place, all levels */
+extern void pgt_semijoin_mark(PgtDefinition *definition, Query *query);
+extern void pgt_semijoin_rewrite(Query *query);
 
 /* The location of an OR whose arguments are better read apart. */
 #define PGT_ALTERNATIVES (-77)
@@ -129,6 +135,8 @@ extern bool pgt_rewrite_is_one_table(Query *query, int rtindex); /* is tableoid 
 
 /* key.c: identity of a stage's rows */
 extern const char *pgt_key_find_identity(PgtStage *stage, PgtDefinition *definition);
+/* Does a query give one row at most? Adds the unique indexes that say so. */
+extern bool pgt_key_is_single_row(Query *query, List **indexes);
 extern List *pgt_key_of_rows(Oid relid, Oid *index); /* not null: attribute numbers, or NIL */
 extern bool pgt_key_is_image(Oid type, int32 typmod, Oid collation);
 extern List *pgt_key_primary_columns(Oid relid); /* attribute numbers, or NIL */

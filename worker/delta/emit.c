@@ -258,7 +258,7 @@ restrict_query(Query *query, const PgtStage *stage, List *entries, const Bitmaps
 	}
 	else
 	{
-		List *quals = list_concat(make_ands_implicit((Expr *) query->jointree->quals), conditions);
+		List *quals = list_concat(pgt_tree_conjuncts(query->jointree->quals), conditions);
 
 		/* The keys come first, so that LATERAL items can refer to them. */
 		query->jointree = makeFromExpr(lcons(ref, list_copy(query->jointree->fromlist)),

@@ -374,7 +374,7 @@ pull_up(FlattenContext *context, Query *subquery)
 		if (item != NULL)
 			context->pulled = lappend(context->pulled, item);
 	}
-	flatten_quals(context, make_ands_implicit((Expr *) from->quals), &kept);
+	flatten_quals(context, pgt_tree_conjuncts(from->quals), &kept);
 	context->quals = list_concat(context->quals, kept);
 	/* A changed leaf in what the subquery shows. */
 	flatten_quals(context, list_make1(subquery->targetList), &kept);
@@ -484,7 +484,7 @@ flatten_join(FlattenContext *context, JoinExpr *join)
 	context->quals = NIL;
 	left = with_pulled(context, flatten_node(context, join->larg));
 	right = flatten_node(context, join->rarg);
-	flatten_quals(context, make_ands_implicit((Expr *) join->quals), &kept);
+	flatten_quals(context, pgt_tree_conjuncts(join->quals), &kept);
 	if (join->jointype == JOIN_RIGHT)
 		left = with_pulled(context, left);
 	else
@@ -565,7 +565,7 @@ pgt_flatten_query(Query *query, int leaf)
 		if (item != NULL)
 			items = lappend(items, item);
 	}
-	flatten_quals(&context, make_ands_implicit((Expr *) from->quals), &kept);
+	flatten_quals(&context, pgt_tree_conjuncts(from->quals), &kept);
 	/* A changed leaf in what the query shows, or in what it asks of groups. */
 	flatten_quals(&context, list_make1(query->targetList), &kept);
 	flatten_quals(&context, list_make1(list_make1(query->havingQual)), &kept);

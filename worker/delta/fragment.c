@@ -218,7 +218,7 @@ fragments_of_join(JoinExpr *join, FragmentContext *context, bool touched)
 	bool in_right = touched && !in_left;
 	List *left = fragments_of_node(join->larg, context, in_left);
 	List *right = fragments_of_node(join->rarg, context, in_right);
-	List *both = product(left, right, make_ands_implicit((Expr *) join->quals));
+	List *both = product(left, right, pgt_tree_conjuncts(join->quals));
 	List *result = both;
 	bool left_alone = join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL;
 	bool right_alone = join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL;
@@ -244,7 +244,7 @@ fragments_of_node(Node *node, FragmentContext *context, bool touched)
 	else
 	{
 		FromExpr *from = castNode(FromExpr, node);
-		List *quals = make_ands_implicit((Expr *) from->quals);
+		List *quals = pgt_tree_conjuncts(from->quals);
 		List *result = NIL;
 		bool started = false;
 		ListCell *lc;
@@ -486,7 +486,7 @@ part_alternatives(List *fragments)
 
 			*part = *fragment;
 			part->quals = list_concat(list_delete_ptr(list_copy(fragment->quals), parted),
-									  make_ands_implicit(lfirst(ll)));
+									  pgt_tree_conjuncts(lfirst(ll)));
 			part->rare = lnext(parted->args, ll) == NULL;
 			result = lappend(result, part);
 		}

@@ -225,7 +225,7 @@ read_node(Query *query, Node *node, Bitmapset *visible, List *quals)
 	{
 		FromExpr *from = (FromExpr *) node;
 
-		quals = list_concat(list_copy(quals), make_ands_implicit((Expr *) from->quals));
+		quals = list_concat(list_copy(quals), pgt_tree_conjuncts(from->quals));
 		foreach (lc, from->fromlist)
 		{
 			read_node(query, lfirst(lc), visible, quals);
@@ -235,7 +235,7 @@ read_node(Query *query, Node *node, Bitmapset *visible, List *quals)
 	else
 	{
 		JoinExpr *join = castNode(JoinExpr, node);
-		List *own = make_ands_implicit((Expr *) join->quals);
+		List *own = pgt_tree_conjuncts(join->quals);
 		List *all = list_concat(list_copy(quals), own);
 		bool inner = join->jointype == JOIN_INNER;
 		bool right_sees = inner || join->jointype == JOIN_LEFT;

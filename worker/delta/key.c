@@ -159,7 +159,7 @@ add_conditions(KeyContext *context, Query *query, Node *quals, const Bitmapset *
 {
 	ListCell *lc;
 
-	foreach (lc, make_ands_implicit((Expr *) quals))
+	foreach (lc, pgt_tree_conjuncts(quals))
 	{
 		OpExpr *op = lfirst(lc);
 		Node *left;
@@ -667,6 +667,18 @@ find_joined_key(PgtStage *stage, PgtDefinition *definition)
 		return false;
 	definition->constraints = list_concat_unique_oid(definition->constraints, indexes);
 	return true;
+}
+
+/* Does a query give one row at most, whatever is in its tables? Through the indexes added. */
+bool
+pgt_key_is_single_row(Query *query, List **indexes)
+{
+	KeyContext context = {NIL, NIL, NIL, false};
+
+	pgt_tree_number_leaves(query);
+	walk_node(&context, query, (Node *) query->jointree, false);
+	return !context.opaque && context.leaves != NIL &&
+		   bms_num_members(close_over(&context, NULL, indexes)) == list_length(context.leaves);
 }
 
 /* Operators and collations of the key columns; a reason if one cannot be indexed. */

@@ -228,8 +228,10 @@ expression_walker(Node *node, void *context)
 		return false;
 	if (IsA(node, SubLink))
 	{
+		bool join = ((SubLink *) node)->subLinkId == PGT_SUBLINK_JOIN;
+
 		pgt_support_add(ctx->definition, pgt_sublink_name((SubLink *) node),
-						"affected-key recompute", NULL, exprLocation(node));
+						join ? "linear" : "affected-key recompute", NULL, exprLocation(node));
 		check_asked_limit(ctx->definition, castNode(Query, ((SubLink *) node)->subselect),
 						  exprLocation(node));
 		check_query(ctx->definition, castNode(Query, ((SubLink *) node)->subselect), ctx->owner);

@@ -647,6 +647,20 @@ pgt_tree_has_outer_join(const Query *query)
 	return false;
 }
 
+/* The conditions that nested ANDs join; NIL for none. */
+List *
+pgt_tree_conjuncts(Node *quals)
+{
+	List *result = NIL;
+	ListCell *lc;
+
+	if (quals == NULL || !is_andclause(quals))
+		return make_ands_implicit((Expr *) quals);
+	foreach (lc, ((BoolExpr *) quals)->args)
+		result = list_concat(result, pgt_tree_conjuncts(lfirst(lc)));
+	return result;
+}
+
 /* Inner joins as a list of entries and a list of conditions. */
 void
 pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals)
@@ -661,7 +675,7 @@ pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 
 		foreach (lc, from->fromlist)
 			pgt_tree_flatten_inner(lfirst(lc), rtindexes, quals);
-		*quals = list_concat(*quals, make_ands_implicit((Expr *) from->quals));
+		*quals = list_concat(*quals, pgt_tree_conjuncts(from->quals));
 	}
 	else
 	{
@@ -670,7 +684,7 @@ pgt_tree_flatten_inner(Node *node, List **rtindexes, List **quals)
 		Assert(join->jointype == JOIN_INNER);
 		pgt_tree_flatten_inner(join->larg, rtindexes, quals);
 		pgt_tree_flatten_inner(join->rarg, rtindexes, quals);
-		*quals = list_concat(*quals, make_ands_implicit((Expr *) join->quals));
+		*quals = list_concat(*quals, pgt_tree_conjuncts(join->quals));
 	}
 }
 

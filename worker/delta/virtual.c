@@ -236,14 +236,14 @@ check_node(ReaderContext *context, Node *node, List *quals, bool where)
 	{
 		FromExpr *from = (FromExpr *) node;
 
-		quals = list_concat(list_copy(quals), make_ands_implicit((Expr *) from->quals));
+		quals = list_concat(list_copy(quals), pgt_tree_conjuncts(from->quals));
 		foreach (lc, from->fromlist)
 			check_node(context, lfirst(lc), quals, where);
 	}
 	else
 	{
 		JoinExpr *join = castNode(JoinExpr, node);
-		List *own = make_ands_implicit((Expr *) join->quals);
+		List *own = pgt_tree_conjuncts(join->quals);
 		List *all = list_concat(list_copy(quals), own);
 		bool inner = join->jointype == JOIN_INNER;
 
