@@ -5,15 +5,19 @@
  * number of rows and nothing else: it takes every column for one of 200 values,
  * and so a join of two change sets by a key for thirty times the rows that it
  * has, and hashes whole tables for them. Here a change set has the statistics of
- * its table, with no more different values than it has rows. Given through
- * get_relation_stats_hook (src/backend/utils/adt/selfuncs.c), which is set only
- * while one of our statements is planned.
+ * its table, but as many different values as are counted in its first rows: lines
+ * change together with the others of their order, so few orders have to be looked
+ * up for them. Given through get_relation_stats_hook
+ * (src/backend/utils/adt/selfuncs.c), which is set only while one of our
+ * statements is planned.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_statistic.h"
+#include "executor/executor.h"
+#include "lib/hyperloglog.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/acl.h"
@@ -21,20 +25,40 @@
 #include "utils/rls.h"
 #include "utils/selfuncs.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "delta_internal.h"
 
-static const Inputs *planned = NULL; /* those of the statement that is being planned */
+#define COUNT_FROM 1000	   /* rows; few are not worth it */
+#define COUNT_ROWS 10000   /* the first ones stand for all */
+#define COUNT_REGISTERS 10 /* as a power of two: within 3 % */
+
+/* What was counted for the statement that is being planned. */
+typedef struct Counted
+{
+	const PgtInput *input;
+	AttrNumber attnum;
+	double distinct;
+} Counted;
+
+static const Inputs *planned = NULL; /* those of that statement */
+static List *counted = NIL;
 static get_relation_stats_hook_type next_hook = NULL;
 
+static const PgtInput *
+find_input(const RangeTblEntry *rte)
+{
+	for (int i = 0; i < planned->ninputs; i++)
+		if (strcmp(planned->inputs[i].name, rte->enrname) == 0)
+			return &planned->inputs[i];
+	return NULL;
+}
+
 static const ChangeShape *
-find_shape(const RangeTblEntry *rte, double *nrows)
+find_shape(const RangeTblEntry *rte)
 {
 	ListCell *lc;
 
-	for (int i = 0; i < planned->ninputs; i++)
-		if (strcmp(planned->inputs[i].name, rte->enrname) == 0)
-			*nrows = planned->inputs[i].estimate;
 	foreach (lc, planned->emit.shapes)
 	{
 		const ChangeShape *shape = lfirst(lc);
@@ -59,15 +83,80 @@ table_rows(Oid relid)
 	return rows;
 }
 
+/* Different values among the first rows; 0 if the type cannot be hashed. */
+static double
+count_first_rows(const PgtInput *input, AttrNumber attnum, double *nrows)
+{
+	Form_pg_attribute att = TupleDescAttr(input->desc, attnum - 1);
+	TypeCacheEntry *type = lookup_type_cache(att->atttypid, TYPECACHE_HASH_PROC_FINFO);
+	TupleTableSlot *slot;
+	hyperLogLogState state;
+	double distinct;
+	int pointer;
+
+	*nrows = 0;
+	if (!OidIsValid(type->hash_proc_finfo.fn_oid))
+		return 0;
+	slot = MakeSingleTupleTableSlot(input->desc, &TTSOpsMinimalTuple);
+	initHyperLogLog(&state, COUNT_REGISTERS);
+	pointer = tuplestore_alloc_read_pointer(input->rows, EXEC_FLAG_REWIND);
+	tuplestore_select_read_pointer(input->rows, pointer);
+	tuplestore_rescan(input->rows);
+	while (*nrows < COUNT_ROWS && tuplestore_gettupleslot(input->rows, true, false, slot))
+	{
+		bool isnull;
+		Datum value = slot_getattr(slot, attnum, &isnull);
+
+		(*nrows)++;
+		if (!isnull)
+			addHyperLogLog(&state, DatumGetUInt32(FunctionCall1Coll(&type->hash_proc_finfo,
+																	att->attcollation, value)));
+	}
+	tuplestore_select_read_pointer(input->rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+	distinct = estimateHyperLogLog(&state);
+	freeHyperLogLog(&state);
+	return Max(distinct, 1);
+}
+
+/* Different values of a column of a change set. */
+static double
+count_distinct(const PgtInput *input, AttrNumber attnum)
+{
+	Counted *entry;
+	double nrows;
+	ListCell *lc;
+
+	if (input->rows == NULL || input->estimate < COUNT_FROM)
+		return input->estimate;
+	foreach (lc, counted)
+	{
+		entry = lfirst(lc);
+		if (entry->input == input && entry->attnum == attnum)
+			return entry->distinct;
+	}
+	entry = palloc(sizeof(Counted));
+	entry->input = input;
+	entry->attnum = attnum;
+	entry->distinct = count_first_rows(input, attnum, &nrows);
+	if (entry->distinct == 0 || nrows == 0)
+		entry->distinct = input->estimate;
+	else if (nrows < input->estimate)
+		entry->distinct *= input->estimate / nrows;
+	counted = lappend(counted, entry);
+	return entry->distinct;
+}
+
+/* No more than the table has: few values among the first rows are as few among all. */
 static void
-limit_distinct(HeapTuple tuple, Oid relid, double nrows)
+set_distinct(HeapTuple tuple, Oid relid, double values)
 {
 	Form_pg_statistic statistic = (Form_pg_statistic) GETSTRUCT(tuple);
 	double distinct = statistic->stadistinct;
 
 	if (distinct < 0)
 		distinct = -distinct * table_rows(relid);
-	statistic->stadistinct = (float4) Min(distinct, Max(nrows, 1.0));
+	statistic->stadistinct = (float4) Max(distinct == 0 ? values : Min(distinct, values), 1);
 }
 
 /*
@@ -85,14 +174,15 @@ static bool
 find_statistics(PlannerInfo *root, RangeTblEntry *rte, AttrNumber attnum, VariableStatData *result)
 {
 	const ChangeShape *shape;
-	double nrows = 0;
+	const PgtInput *input;
 	HeapTuple tuple;
 	AttrNumber column;
 
 	if (next_hook != NULL && next_hook(root, rte, attnum, result))
 		return true;
-	if (rte->rtekind != RTE_NAMEDTUPLESTORE || (shape = find_shape(rte, &nrows)) == NULL ||
-		attnum < 2 || attnum - 1 > shape->ncolumns) /* the first one is the weight */
+	if (rte->rtekind != RTE_NAMEDTUPLESTORE || (shape = find_shape(rte)) == NULL ||
+		(input = find_input(rte)) == NULL || attnum < 2 ||
+		attnum - 1 > shape->ncolumns) /* the first one is the weight */
 		return false;
 	column = shape->attnums[attnum - 2];
 	if (get_atttype(shape->relid, column) != result->atttype)
@@ -104,7 +194,7 @@ find_statistics(PlannerInfo *root, RangeTblEntry *rte, AttrNumber attnum, Variab
 									Int16GetDatum(column), BoolGetDatum(true));
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	limit_distinct(tuple, shape->relid, nrows);
+	set_distinct(tuple, shape->relid, count_distinct(input, attnum));
 	result->statsTuple = tuple;
 	result->freefunc = heap_freetuple;
 	result->acl_ok = may_read(shape->relid);
@@ -120,6 +210,7 @@ pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs)
 	next_hook = get_relation_stats_hook;
 	get_relation_stats_hook = find_statistics;
 	planned = inputs;
+	counted = NIL;
 	PG_TRY();
 	{
 		stmt = pgt_spi_plan_now(plan, inputs->inputs, inputs->ninputs);
