@@ -93,6 +93,9 @@ extern Query *pgt_normalize_query(Query *query);
 extern void pgt_normalize_joins(Query *query);
 extern void pgt_normalize_names(Query *query, List *names); /* of the output; in place */
 
+/* unused.c: columns of subqueries that nobody asks for */
+extern void pgt_unused_drop(Query *query); /* in place */
+
 /* inherit.c: the order of a subquery in FROM, where it matters */
 extern bool pgt_inherit_wants(Query *query, bool wanted);
 extern void pgt_inherit_order(Query *query);
@@ -197,6 +200,7 @@ extern List *pgt_layer_window_scope(Query *query);
 	"the last of which joins the recursion, once"
 extern bool pgt_recursion_open(List *ctes); /* in place */
 extern bool pgt_recursion_is(const Query *query);
+extern bool pgt_recursion_is_read(const Query *query); /* in a subquery in FROM */
 extern bool pgt_recursion_is_self(const RangeTblEntry *rte);
 extern const char *pgt_recursion_reason(Query *query);
 extern RangeTblEntry *pgt_recursion_self(Query *query);

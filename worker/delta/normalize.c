@@ -305,5 +305,6 @@ pgt_normalize_query(Query *query)
 
 	normalize_in_place(result, false);
 	drop_order(result);
+	pgt_unused_drop(result);
 	return result;
 }

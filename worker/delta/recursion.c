@@ -31,6 +31,22 @@ pgt_recursion_is(const Query *query)
 }
 
 bool
+pgt_recursion_is_read(const Query *query)
+{
+	ListCell *lc;
+
+	foreach (lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_SUBQUERY &&
+			(pgt_recursion_is(rte->subquery) || pgt_recursion_is_read(rte->subquery)))
+			return true;
+	}
+	return false;
+}
+
+bool
 pgt_recursion_is_self(const RangeTblEntry *rte)
 {
 	return rte->rtekind == RTE_CTE && rte->self_reference && strcmp(rte->ctename, SELF) == 0;

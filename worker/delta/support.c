@@ -478,6 +478,9 @@ check_setop(PgtDefinition *definition, Node *node)
 static void
 check_limit(PgtDefinition *definition, Query *query)
 {
+	/* The server asks for no more rows than it needs, of a recursion that may have no end. */
+	if (query->sortClause == NIL && pgt_recursion_is_read(query))
+		unsupported(definition, "LIMIT without ORDER BY over a recursive WITH query", -1);
 	pgt_support_add(definition,
 					query->sortClause != NIL ? "ORDER BY with LIMIT (top-k)"
 											 : "LIMIT without ORDER BY",

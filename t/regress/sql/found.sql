@@ -310,4 +310,28 @@ INSERT INTO null_b VALUES (1);
 INSERT INTO null_a VALUES (2);
 SELECT * FROM check_st('null_args');
 
+-- What nobody asks a subquery for is not computed, and raises no error.
+CREATE TABLE wanted (q1 int, q2 int);
+INSERT INTO wanted VALUES (1, 2), (1, 3), (4, 5);
+SELECT pgtrickle.create_stream_table('asked_sublink',
+	'SELECT q1 FROM (WITH c AS (SELECT * FROM wanted) SELECT q1, (SELECT q2 FROM c WHERE c.q1 = a.q1) AS more FROM wanted AS a) AS s');
+SELECT pgtrickle.create_stream_table('asked_group',
+	'SELECT q1, (SELECT count(*) FROM wanted AS b WHERE b.q1 = s.q2) AS n FROM (SELECT q1, q2, sum(q2 / (q1 - 1)) AS bad, count(*) AS n FROM wanted GROUP BY q1, q2) AS s WHERE n < 9');
+SELECT pgtrickle.create_stream_table('asked_lateral',
+	'SELECT a.q1, s.y FROM wanted AS a, LATERAL (SELECT b.q1 / (a.q1 - 1) AS x, b.q2 AS y FROM wanted AS b ORDER BY b.q2 LIMIT 2) AS s');
+-- One of two equal subqueries needs the column, so both have it, and there is one stage.
+SELECT pgtrickle.create_stream_table('asked_twice',
+	'WITH c AS (SELECT q1, count(*) AS n, sum(q2) AS s FROM wanted GROUP BY q1) SELECT x.q1, y.s FROM c AS x, c AS y WHERE x.n = y.n');
+SELECT pgt_name, full_reason FROM pgtrickle.pgt_stream_tables WHERE pgt_name LIKE 'asked%' ORDER BY 1;
+SELECT property FROM pgtrickle.explain_st('asked_twice') WHERE property LIKE 'stage%';
+INSERT INTO wanted VALUES (1, 8), (2, 1), (2, 4), (3, 1);
+DELETE FROM wanted WHERE q1 = 4;
+SELECT * FROM check_st('asked_sublink');
+SELECT * FROM check_st('asked_group');
+SELECT * FROM check_st('asked_lateral');
+SELECT * FROM check_st('asked_twice');
+-- A LIMIT ends what has no end.
+SELECT pgtrickle.create_stream_table('asked_ten', 'WITH RECURSIVE r(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r) SELECT * FROM r LIMIT 10');
+SELECT count(*) FROM asked_ten;
+
 DROP SCHEMA found CASCADE;

@@ -99,8 +99,9 @@ sub probe
 		  or return { kind => 'unusable', message => $self->{primary} };
 	}
 	# As later servers do, and as stream tables are filled.
+	# Some values can be stored, but not shown: array[]::oidvector.
 	$self->try('SET LOCAL search_path = pg_catalog, pg_temp', 'REFRESH MATERIALIZED VIEW corpus.m',
-		"SET LOCAL search_path = $path")
+		'SELECT count(x::text) FROM corpus.m AS x', "SET LOCAL search_path = $path")
 	  or return { kind => 'unusable', message => $self->{primary} };
 	$dbh->do("CREATE VIEW corpus.v AS $query");
 	return { kind => 'unusable', message => 'the extension is not visible' }
