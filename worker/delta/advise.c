@@ -106,14 +106,54 @@ add_column(Advice *advice, int depth, OpExpr *clause, List **columns)
 		*columns = list_append_unique_int(*columns, l != 0 ? l : r);
 }
 
+static bool
+is_and_of_nulls(Node *node)
+{
+	ListCell *lc;
+
+	if (!is_andclause(node))
+		return false;
+	foreach (lc, ((BoolExpr *) node)->args)
+		if (!IsA(lfirst(lc), NullTest) || lfirst_node(NullTest, lc)->nulltesttype != IS_NULL)
+			return false;
+	return true;
+}
+
 static void
 add_columns(Advice *advice, int depth, List *quals, List **columns)
 {
 	ListCell *lc;
 
 	foreach (lc, quals)
-		if (IsA(lfirst(lc), OpExpr))
-			add_column(advice, depth, lfirst(lc), columns);
+	{
+		Node *qual = lfirst(lc);
+
+		/* a = b OR (a IS NULL AND b IS NULL), see rewrite_null.c: the index serves both. */
+		if (IsA(qual, BoolExpr) && ((BoolExpr *) qual)->boolop == OR_EXPR &&
+			list_length(((BoolExpr *) qual)->args) == 2 &&
+			is_and_of_nulls(lsecond(((BoolExpr *) qual)->args)))
+			qual = linitial(((BoolExpr *) qual)->args);
+		if (IsA(qual, OpExpr))
+			add_column(advice, depth, (OpExpr *) qual, columns);
+	}
+}
+
+/* Columns that are looked up as null: an index has these, too. */
+static void
+add_null_columns(Advice *advice, int depth, List *quals, List **columns)
+{
+	ListCell *lc;
+
+	foreach (lc, quals)
+	{
+		NullTest *test = lfirst(lc);
+		AttrNumber column = IsA(test, NullTest) && test->nulltesttype == IS_NULL
+								? scan_column(advice, depth, (Node *) test->arg)
+								: 0;
+
+		if (column != 0)
+			*columns = list_append_unique_int(*columns, column);
+	}
 }
 
 /*
@@ -133,6 +173,9 @@ find_columns(Advice *advice)
 		if (IsA(plan, NestLoop))
 			add_columns(advice, depth, ((NestLoop *) plan)->join.joinqual, &columns);
 	}
+	if (columns != NIL)
+		add_null_columns(advice, list_length(advice->path) - 1,
+						 ((Plan *) llast(advice->path))->qual, &columns);
 	return columns;
 }
 

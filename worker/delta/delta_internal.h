@@ -112,6 +112,7 @@ extern void pgt_semijoin_rewrite(Query *query);
 
 /* The location of an OR whose arguments are better read apart. */
 #define PGT_ALTERNATIVES (-77)
+extern bool pgt_flatten_is_null_equality(const Node *node); /* of rewrite_null.c */
 
 /* flatten.c: subqueries that depend on what is around them, for touched keys */
 #define PGT_LEAF_TWIN (-1) /* number of an entry that reads a change set and is no leaf */

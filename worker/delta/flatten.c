@@ -150,6 +150,19 @@ find_sublink(Node *node, int leaf)
 
 /* ---- Conditions ---- */
 
+/* a = b OR (a IS NULL AND b IS NULL): rows of which the second is true are others. */
+bool
+pgt_flatten_is_null_equality(const Node *node)
+{
+	const BoolExpr *alternatives = (const BoolExpr *) node;
+
+	return node != NULL && IsA(node, BoolExpr) && alternatives->boolop == OR_EXPR &&
+		   alternatives->location == PGT_ALTERNATIVES && list_length(alternatives->args) == 2 &&
+		   IsA(linitial(alternatives->args), OpExpr) &&
+		   IsA(lsecond(alternatives->args), BoolExpr) &&
+		   lsecond_node(BoolExpr, alternatives->args)->location == PGT_ALTERNATIVES;
+}
+
 static Node *
 make_test(Node *node, BoolTestType type)
 {

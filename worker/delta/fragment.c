@@ -35,6 +35,7 @@
 #include "delta_internal.h"
 
 #define MAX_FRAGMENTS 64
+#define MAX_PARTED_NULLS 2	/* conditions of rewrite_null.c that are */
 #define MAX_PARTED_STATES 4 /* ever states of a fragment that are read by parts */
 
 typedef struct Entry
@@ -457,9 +458,12 @@ drop_subsumed(Query *query, List *fragments, List *outputs)
 	return kept;
 }
 
-/* Conditions of which a plan can use one at a time, so that each is a fragment of its own. */
+/*
+ * Conditions of which a plan can use one at a time, so that each is a fragment
+ * of its own. Those of null_equality only where there is room for both.
+ */
 static List *
-part_alternatives(List *fragments)
+part_alternatives(List *fragments, bool null_equality)
 {
 	List *result = NIL;
 	ListCell *lc;
@@ -473,7 +477,8 @@ part_alternatives(List *fragments)
 		foreach (ll, fragment->quals)
 			if (parted == NULL && IsA(lfirst(ll), BoolExpr) &&
 				lfirst_node(BoolExpr, ll)->boolop == OR_EXPR &&
-				lfirst_node(BoolExpr, ll)->location == PGT_ALTERNATIVES)
+				lfirst_node(BoolExpr, ll)->location == PGT_ALTERNATIVES &&
+				pgt_flatten_is_null_equality(lfirst(ll)) == null_equality)
 				parted = lfirst(ll);
 		if (parted == NULL)
 		{
@@ -485,9 +490,11 @@ part_alternatives(List *fragments)
 			Fragment *part = palloc(sizeof(Fragment));
 
 			*part = *fragment;
+			/* Two nulls in one condition tell which tables belong together. */
 			part->quals = list_concat(list_delete_ptr(list_copy(fragment->quals), parted),
-									  pgt_tree_conjuncts(lfirst(ll)));
-			part->rare = lnext(parted->args, ll) == NULL;
+									  null_equality ? list_make1(lfirst(ll))
+													: pgt_tree_conjuncts(lfirst(ll)));
+			part->rare = part->rare || (!null_equality && lnext(parted->args, ll) == NULL);
 			result = lappend(result, part);
 		}
 	}
@@ -573,8 +580,13 @@ queries_of(Query *query, List *outputs, EmitContext *emit, int leaf, bool touche
 	}
 	query = pgt_flatten_query(query, touched ? leaf : 0);
 	context.query = query;
-	fragments = part_alternatives(drop_subsumed(
-		query, fragments_of_node((Node *) query->jointree, &context, touched), outputs));
+	fragments = part_alternatives(
+		drop_subsumed(query, fragments_of_node((Node *) query->jointree, &context, touched),
+					  outputs),
+		false);
+	for (int i = 0; i < MAX_PARTED_NULLS && parted; i++)
+		if (list_length(fragments) * 2 <= MAX_FRAGMENTS)
+			fragments = part_alternatives(fragments, true);
 	foreach (lc, fragments)
 	{
 		Fragment *fragment = lfirst(lc);

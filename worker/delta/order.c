@@ -23,10 +23,11 @@
 static AttrNumber
 equated_column(Node *qual, int rtindex, Bitmapset *joined)
 {
-	OpExpr *op = (OpExpr *) qual;
+	OpExpr *op = pgt_flatten_is_null_equality(qual) ? linitial(((BoolExpr *) qual)->args)
+													: (OpExpr *) qual;
 	AttrNumber attno = 0;
 
-	if (!IsA(qual, OpExpr) || list_length(op->args) != 2 ||
+	if (!IsA(op, OpExpr) || list_length(op->args) != 2 ||
 		!op_mergejoinable(op->opno, exprType(linitial(op->args))))
 		return 0;
 	for (int side = 0; side < 2; side++)

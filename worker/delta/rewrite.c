@@ -3,8 +3,8 @@
  *
  * Runs after support.c has named what the user wrote, and before stage.c cuts.
  * Each query level is rewritten on its own: set operations (rewrite_setop.c),
- * grouping sets (rewrite_grouping.c), set-returning functions (rewrite_srf.c)
- * and whole rows (rewrite_row.c). What stands above these in the same
+ * grouping sets (rewrite_grouping.c), set-returning functions (rewrite_srf.c),
+ * whole rows (rewrite_row.c) and IS NOT DISTINCT FROM (rewrite_null.c). What stands above these in the same
  * level, such as windows, DISTINCT or LIMIT, is taken off first (layer.c).
  *
  * A subquery that refers to what is around it stays as it is: it is run for
@@ -141,6 +141,7 @@ pgt_rewrite_query(Query *query)
 	else if (plain && needs_peeling(query))
 		query = pgt_layer_peel(query, &store);
 	pgt_rewrite_rows(query);
+	pgt_rewrite_null_equality((Node *) query->jointree);
 	foreach (lc, query->setOperations != NULL ? pgt_tree_arm_rtindexes(query)
 											  : pgt_tree_rtindexes((Node *) query->jointree))
 	{

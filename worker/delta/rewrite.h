@@ -12,6 +12,7 @@ extern Query *pgt_rewrite_target_srfs(Query *query);
 extern bool pgt_rewrite_has_srfs_above(const Query *query);
 extern void pgt_rewrite_function_joins(Query *query, Node *node);
 extern void pgt_rewrite_rows(Query *query);
+extern void pgt_rewrite_null_equality(Node *node);
 extern bool pgt_rewrite_is_used_whole(Query *query, int rtindex);
 extern Query *pgt_rewrite_setop(Query *query);
 extern Query *pgt_rewrite_grouping_sets(Query *query);

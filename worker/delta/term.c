@@ -20,6 +20,7 @@
 
 #define INT4_MULTIPLY 514 /* pg_operator oid of int4 * int4; see pg_operator.dat */
 #define MAX_INCLUSION_EXCLUSION 5
+#define MAX_PARTED_TERMS 16 /* about so many where conditions about nulls are read apart */
 
 typedef struct TermContext
 {
@@ -213,9 +214,50 @@ add_term(List **terms, List **signs, Query *query, EmitContext *emit, const Leaf
 	*signs = lappend_int(*signs, sign);
 }
 
-/* The terms of the delta, each with the outputs and then pgt_w, and their signs. */
-List *
-pgt_term_queries(Query *query, EmitContext *emit, List **signs)
+/*
+ * The query as a sum of queries, in which conditions of rewrite_null.c are
+ * either equalities or about nulls: the delta of a sum is that of its parts.
+ */
+static List *
+part_null_equality(Query *query, int room)
+{
+	List *rtindexes = NIL;
+	List *quals = NIL;
+	List *parts = NIL;
+	BoolExpr *parted = NULL;
+	ListCell *lc;
+
+	if (query->setOperations != NULL || room < 2)
+		return list_make1(query);
+	pgt_tree_flatten_inner((Node *) query->jointree, &rtindexes, &quals);
+	foreach (lc, quals)
+		if (parted == NULL && pgt_flatten_is_null_equality(lfirst(lc)))
+			parted = lfirst(lc);
+	if (parted == NULL)
+		return list_make1(query);
+	foreach (lc, parted->args)
+	{
+		Query *part = copyObject(query);
+		List *items = NIL;
+		ListCell *li;
+
+		foreach (li, rtindexes)
+		{
+			RangeTblRef *ref = makeNode(RangeTblRef);
+
+			ref->rtindex = lfirst_int(li);
+			items = lappend(items, ref);
+		}
+		part->jointree = makeFromExpr(
+			items, (Node *) make_ands_explicit(
+					   copyObject(lappend(list_delete_ptr(list_copy(quals), parted), lfirst(lc)))));
+		parts = list_concat(parts, part_null_equality(part, room / 2));
+	}
+	return parts;
+}
+
+static List *
+terms_of_part(Query *query, EmitContext *emit, List **signs)
 {
 	List *leaves = pgt_tree_leaves(query);
 	LeafState *states = palloc0(sizeof(LeafState) * (list_length(leaves) + 1));
@@ -224,7 +266,6 @@ pgt_term_queries(Query *query, EmitContext *emit, List **signs)
 	List *terms = NIL;
 	ListCell *lc;
 
-	*signs = NIL;
 	foreach (lc, leaves)
 	{
 		RangeTblEntry *rte = lfirst(lc);
@@ -255,5 +296,21 @@ pgt_term_queries(Query *query, EmitContext *emit, List **signs)
 			states[changed[j]] = j < i ? LEAF_NEW : j == i ? LEAF_DELTA : LEAF_OLD;
 		add_term(&terms, signs, query, emit, states, 1);
 	}
+	return terms;
+}
+
+/* The terms of the delta, each with the outputs and then pgt_w, and their signs. */
+List *
+pgt_term_queries(Query *query, EmitContext *emit, List **signs)
+{
+	List *terms = NIL;
+	int nchanged = 0;
+	ListCell *lc;
+
+	foreach (lc, pgt_tree_leaves(query))
+		nchanged += pgt_tree_find_shape(emit, lfirst_node(RangeTblEntry, lc)->relid) != NULL;
+	*signs = NIL;
+	foreach (lc, part_null_equality(query, MAX_PARTED_TERMS >> nchanged))
+		terms = list_concat(terms, terms_of_part(lfirst(lc), emit, signs));
 	return terms;
 }

@@ -647,13 +647,15 @@ pgt_tree_has_outer_join(const Query *query)
 	return false;
 }
 
-/* The conditions that nested ANDs join; NIL for none. */
+/* The conditions that nested ANDs join; NIL for none. Two nulls of rewrite_null.c stay together. */
 List *
 pgt_tree_conjuncts(Node *quals)
 {
 	List *result = NIL;
 	ListCell *lc;
 
+	if (quals != NULL && is_andclause(quals) && ((BoolExpr *) quals)->location == PGT_ALTERNATIVES)
+		return list_make1(quals);
 	if (quals == NULL || !is_andclause(quals))
 		return make_ands_implicit((Expr *) quals);
 	foreach (lc, ((BoolExpr *) quals)->args)
