@@ -39,6 +39,7 @@ typedef struct PgtFrontierRow
 	int consecutive_errors;
 	char *suspended_reason;	   /* NULL: not suspended */
 	TimestampTz next_retry_at; /* 0 if none */
+	bool failed;			   /* the last attempt did */
 	double last_full_ms;	   /* < 0 if unknown */
 	double cost_model[PGT_FRONTIER_MODEL_SIZE];
 	ItemPointerData tid; /* which version of the row this is, */

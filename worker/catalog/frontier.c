@@ -271,6 +271,7 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 	row->suspended_reason = pgt_catalog_text(relation, tuple, COLUMN_SUSPENDED_REASON);
 	if (!nulls[COLUMN_NEXT_RETRY_AT - 1])
 		row->next_retry_at = DatumGetTimestampTz(values[COLUMN_NEXT_RETRY_AT - 1]);
+	row->failed = !nulls[COLUMN_LAST_SQLSTATE - 1];
 	row->last_full_ms = pgt_catalog_float8(relation, tuple, COLUMN_LAST_FULL_MS, -1);
 	if (!nulls[COLUMN_COST_MODEL - 1])
 		pgt_frontier_read_model(values[COLUMN_COST_MODEL - 1], row->cost_model);

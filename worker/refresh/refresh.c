@@ -610,6 +610,9 @@ run_locked(Refresh *refresh)
 	{
 		refresh->result.action = "NO_DATA";
 		refresh->result.reason = NULL;
+		/* What made the last one fail is overcome all the same. */
+		if (refresh->row.failed)
+			pgt_frontier_clear_error(refresh->st->pgt_id);
 	}
 	else
 	{
