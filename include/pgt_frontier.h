@@ -40,6 +40,7 @@ typedef struct PgtFrontierRow
 	char *suspended_reason;	   /* NULL: not suspended */
 	TimestampTz next_retry_at; /* 0 if none */
 	bool failed;			   /* the last attempt did */
+	bool crashed;			   /* the server did, while it was refreshed last */
 	double last_full_ms;	   /* < 0 if unknown */
 	double cost_model[PGT_FRONTIER_MODEL_SIZE];
 	ItemPointerData tid; /* which version of the row this is, */
@@ -77,6 +78,9 @@ extern FullTransactionId pgt_frontier_xmax(const PgtFrontier *frontier);
 extern bool pgt_frontier_is_behind(const PgtFrontier *a, const PgtFrontier *b);
 
 extern void pgt_frontier_create(int64 pgt_id);
+/* last_sqlstate of a stream table during whose refresh the server crashed */
+#define PGT_SQLSTATE_CRASHED "58P90"
+
 /* Reads the row, the frontier is invalid if written by another cluster; false if there is none. */
 extern bool pgt_frontier_find(int64 pgt_id, PgtFrontierRow *row);
 /* The same, but creates it if missing (and waits for whoever is doing so). */

@@ -18,6 +18,7 @@ typedef enum PgtVolatilePolicy
 
 extern bool pgt_guc_enabled;			   /* the scheduler refreshes at all */
 extern int pgt_guc_scheduler_interval;	   /* ms between fallback scans */
+extern int pgt_guc_max_parallel_workers;   /* 0: the coordinator refreshes by itself */
 extern double pgt_guc_max_change_ratio;	   /* AUTO goes FULL above this */
 extern int pgt_guc_prediction_min_samples; /* 0: no forecasts */
 extern int pgt_guc_prediction_window;	   /* min, of df_threshold_advice */

@@ -27,6 +27,7 @@ typedef struct PgtHistoryRow
 	double forecast_full_ms;
 	const char *initiated_by;
 	int attempt;
+	int worker_pid; /* 0: this process */
 	const char *sqlstate;
 	const char *error_message;
 } PgtHistoryRow;

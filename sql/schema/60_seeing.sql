@@ -105,6 +105,22 @@ CREATE FUNCTION pgtrickle.change_buffer_sizes(OUT stream_table text, OUT source_
 COMMENT ON FUNCTION pgtrickle.change_buffer_sizes() IS
 	'per stream table and captured source: images not reflected yet, images and bytes in the buffer';
 
+CREATE FUNCTION pgtrickle.worker_pool_status(OUT slot integer, OUT pid integer, OUT database text,
+		OUT state text, OUT job_id bigint, OUT jobs_done bigint, OUT generation bigint,
+		OUT state_since timestamptz)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_worker_pool_status';
+COMMENT ON FUNCTION pgtrickle.worker_pool_status() IS
+	'the workers of the scheduler in the whole server: STARTING, IDLE or RUNNING, and what';
+
+CREATE FUNCTION pgtrickle.parallel_job_status(max_age_seconds integer DEFAULT 300,
+		OUT job_id bigint, OUT unit_key text, OUT unit_kind text, OUT status text,
+		OUT member_count integer, OUT attempt_no integer, OUT worker_pid integer,
+		OUT enqueued_at timestamptz, OUT started_at timestamptz, OUT finished_at timestamptz,
+		OUT duration_ms double precision, OUT error_message text)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_parallel_job_status';
+COMMENT ON FUNCTION pgtrickle.parallel_job_status(integer) IS
+	'refreshes of this database that are queued for workers, run in one, or ended not long ago; errors invalid_parameter_value';
+
 CREATE FUNCTION pgtrickle.explain_st(name text, OUT property text, OUT value text)
 	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_explain_st';
 COMMENT ON FUNCTION pgtrickle.explain_st(text) IS

@@ -87,6 +87,8 @@ sub default_settings
 
 	$conf .= "shared_preload_libraries = 'pg_trickle'\n"
 	  unless defined $opt{scheduler} && !$opt{scheduler};
+	# Every scheduler test can be run with workers too.
+	$conf .= "pg_trickle.max_parallel_workers = $ENV{PGT_PARALLEL_WORKERS}\n" if $ENV{PGT_PARALLEL_WORKERS};
 	$conf .= "output_plugin_libraries = 'pgoutput, test_decoding, pg_trickle_decoder'\n"
 	  if server_knows_setting('output_plugin_libraries');
 	return $conf;

@@ -16,6 +16,7 @@
 
 bool pgt_guc_enabled = true;
 int pgt_guc_scheduler_interval = 10000;
+int pgt_guc_max_parallel_workers = 0;
 double pgt_guc_max_change_ratio = 0.15;
 int pgt_guc_prediction_min_samples = 5;
 int pgt_guc_prediction_window = 60;
@@ -97,6 +98,9 @@ static const IntSetting int_settings[] = {
 	{"pg_trickle.scheduler_interval_ms",
 	 "Longest time between two looks of the scheduler at all stream tables.",
 	 &pgt_guc_scheduler_interval, 10000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS},
+	{"pg_trickle.max_parallel_workers",
+	 "Most background workers that refresh stream tables at once; 0 leaves it to the scheduler.",
+	 &pgt_guc_max_parallel_workers, 0, 0, 32, PGC_SIGHUP, 0},
 	{"pg_trickle.max_consecutive_errors",
 	 "Failed refreshes in a row after which a stream table is suspended.", &pgt_guc_max_errors, 5,
 	 1, 1000, PGC_SIGHUP, 0},

@@ -104,7 +104,8 @@ fill_row(const PgtHistoryRow *row, Datum *values, bool *nulls)
 	values[COLUMN_FORECAST_FULL_MS - 1] = Float8GetDatum(row->forecast_full_ms);
 	nulls[COLUMN_FORECAST_FULL_MS - 1] = row->forecast_full_ms <= 0;
 	set_text(values, nulls, COLUMN_INITIATED_BY, row->initiated_by);
-	values[COLUMN_WORKER_PID - 1] = Int32GetDatum(MyProcPid);
+	values[COLUMN_WORKER_PID - 1] = Int32GetDatum(row->worker_pid != 0 ? row->worker_pid
+																	   : MyProcPid);
 	values[COLUMN_ATTEMPT - 1] = Int32GetDatum(Max(row->attempt, 1));
 	set_text(values, nulls, COLUMN_SQLSTATE, row->sqlstate);
 	set_text(values, nulls, COLUMN_ERROR_MESSAGE, row->error_message);

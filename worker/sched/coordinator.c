@@ -9,16 +9,14 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
+#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -35,6 +33,7 @@
 #include "pgt_source.h"
 #include "pgt_wake.h"
 
+#include "pool_internal.h"
 #include "sched_internal.h"
 
 #define PRUNE_INTERVAL_MS 5000
@@ -43,14 +42,12 @@
 
 #define LONGEST_BREATH_MS 60000
 
-static Oid extension = InvalidOid;
 static char *database_name = NULL; /* nobody renames it while it has a coordinator */
 static SchedTables *tables = NULL;
 static List *changed_sources = NIL; /* whose buffers may have something to empty */
 static MemoryContext source_context = NULL;
 static bool is_looping = false;
-static int errors_in_row = 0;		 /* outside of refreshes */
-static MemoryContext outside = NULL; /* of the transaction that runs */
+static int errors_in_row = 0; /* outside of refreshes */
 
 /* ---- Coming and going ---- */
 
@@ -111,42 +108,17 @@ leave(void)
 	pgt_slots_unlock();
 	if (IsTransactionState())
 		CommitTransactionCommand();
+	pgt_dispatch_leave();
 	proc_exit(0);
 }
 
-void
-pgt_coordinator_begin(int lock_wait_ms)
+static void
+leave_without_extension(bool missing)
 {
-	char limit[16];
-	Oid now;
-
-	outside = CurrentMemoryContext;
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	if (OidIsValid(extension))
-		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	now = get_extension_oid("pg_trickle", true);
-	if (!OidIsValid(now) || (OidIsValid(extension) && now != extension))
-	{
-		PopActiveSnapshot();
-		/* If it was made anew, the next coordinator serves it. */
-		if (!OidIsValid(now))
-			note_no_extension();
-		leave();
-	}
-	extension = now;
-	PopActiveSnapshot();
-	snprintf(limit, sizeof(limit), "%d", lock_wait_ms);
-	(void) set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
-}
-
-void
-pgt_coordinator_end(void)
-{
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(outside);
+	/* If it was made anew, the next coordinator serves it. */
+	if (missing)
+		note_no_extension();
+	leave();
 }
 
 /*
@@ -186,14 +158,14 @@ note_source(Oid relid, TimestampTz since, void *arg)
 static void
 reload_tables(void)
 {
-	pgt_coordinator_begin(LOCK_WAIT_MS);
+	pgt_session_begin(LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgt_extension_check_version();
 	if (database_name == NULL)
 		database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
 	tables = pgt_tables_load(tables);
 	PopActiveSnapshot();
-	pgt_coordinator_end();
+	pgt_session_end();
 }
 
 static void
@@ -210,41 +182,31 @@ collect_news(void)
 
 /* ---- Refreshing ---- */
 
-/* For pg_stat_activity. */
-static const char *
-describe(SchedTable **items, int count)
-{
-	if (count == 1)
-		return psprintf("refreshing stream table %s", items[0]->name);
-	return psprintf("refreshing stream table %s and %d that belong to it", items[0]->name,
-					count - 1);
-}
-
 /* Each table at most once; what a refresh makes ready comes in the same round. */
 static void
 run_round(MemoryContext context)
 {
 	for (int i = 0; i < tables->count; i++)
 		tables->tables[i].done = false;
-	for (;;)
+	do
 	{
-		TimestampTz now = pgt_clock_now();
-		SchedTable **items;
-		int count;
-
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(context);
-		items = palloc(sizeof(SchedTable *) * Max(tables->count, 1));
-		pgt_tables_decide(tables, now);
-		count = pgt_tables_next(tables, now, items);
-		if (count == 0 || ConfigReloadPending || pgt_quiesce_holds(MyDatabaseId))
-			break;
-		pgstat_report_activity(STATE_RUNNING, describe(items, count));
-		pgt_item_run(items, count, tables->locked_out);
 		/* News of this refresh for its consumers, and of writers meanwhile. */
+		pgt_dispatch_collect(tables);
 		collect_news();
-	}
+	} while (!ConfigReloadPending && !pgt_quiesce_holds(MyDatabaseId) && pgt_dispatch_here(tables));
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* By itself, as long as there shall be no workers or there are none to be had. */
+static void
+refresh_what_is_ready(MemoryContext context)
+{
+	if (!pgt_dispatch_to_workers(tables))
+		run_round(context);
+	else
+		pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 /* ---- Housekeeping, off the refresh path ---- */
@@ -255,7 +217,7 @@ prune_in_transaction(Oid relid)
 	PgtSource *source;
 	bool more = false;
 
-	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
+	pgt_session_begin(SHORT_LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (pgt_source_find(relid) != NULL)
 		(void) pgt_capture_prune(relid);
@@ -264,7 +226,7 @@ prune_in_transaction(Oid relid)
 	if (source != NULL)
 		(void) pgt_capture_buffer_bytes(source, &more);
 	PopActiveSnapshot();
-	pgt_coordinator_end();
+	pgt_session_end();
 	return more;
 }
 
@@ -301,7 +263,7 @@ list_prunable(List *relids)
 	List *prunable = NIL;
 	ListCell *lc;
 
-	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
+	pgt_session_begin(SHORT_LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach (lc, relids)
 	{
@@ -317,7 +279,7 @@ list_prunable(List *relids)
 		MemoryContextSwitchTo(caller);
 	}
 	PopActiveSnapshot();
-	pgt_coordinator_end();
+	pgt_session_end();
 	return prunable;
 }
 
@@ -340,11 +302,11 @@ prune_sources(void)
 static void
 prune_history(void)
 {
-	pgt_coordinator_begin(LOCK_WAIT_MS);
+	pgt_session_begin(LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) pgt_history_prune(pgt_guc_history_days, HISTORY_BATCH);
 	PopActiveSnapshot();
-	pgt_coordinator_end();
+	pgt_session_end();
 }
 
 static void
@@ -367,11 +329,12 @@ time_to_wait(TimestampTz next_look)
 	TimestampTz now = pgt_clock_now();
 	TimestampTz next;
 
-	/* News may have come for a table after its turn in this round. */
-	for (int i = 0; i < tables->count; i++)
-		tables->tables[i].done = false;
+	/* News may have come for a table after its turn. */
 	pgt_tables_decide(tables, now);
-	next = Min(next_look, pgt_tables_next_time(tables, now));
+	if (pgt_tables_release(tables))
+		pgt_tables_decide(tables, now);
+	next = Min(next_look, pgt_tables_next_time(tables, now, pgt_dispatch_is_full()));
+	next = Min(next, pgt_dispatch_next_look());
 	if (changed_sources != NIL)
 		next = Min(next, now + PRUNE_INTERVAL_MS * INT64CONST(1000));
 	if (next <= now)
@@ -402,11 +365,12 @@ run_loop(MemoryContext context)
 		}
 		if (pgt_quiesce_holds(MyDatabaseId) || !pgt_launcher_wants(database_name))
 			leave();
+		pgt_dispatch_collect(tables);
 		collect_news();
 		if (is_time(&next_look, pgt_guc_scheduler_interval))
 			pgt_look_run(tables);
 		if (pgt_guc_enabled)
-			run_round(context);
+			refresh_what_is_ready(context);
 		keep_house();
 		errors_in_row = 0;
 		wait = pgt_guc_enabled ? time_to_wait(next_look) : pgt_guc_scheduler_interval;
@@ -429,9 +393,11 @@ pgt_sched_coordinator_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pgt_session_init(leave_without_extension);
 	if (!enter_slot(database))
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
+	pgt_journal_enter();
 	(void) set_config_option("application_name", "pg_trickle coordinator", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SET, true, 0, false);
 	context = AllocSetContextCreate(TopMemoryContext, "pg_trickle coordinator",
@@ -446,6 +412,8 @@ pgt_sched_coordinator_main(Datum arg)
 		HOLD_INTERRUPTS();
 		disable_all_timeouts(false);
 		EmitErrorReport();
+		/* Outside of a transaction nobody else does. */
+		LWLockReleaseAll();
 		AbortCurrentTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
@@ -463,6 +431,7 @@ pgt_sched_coordinator_main(Datum arg)
 	if (!pgt_wake_register_coordinator())
 		elog(LOG, "pg_trickle: nobody will wake the coordinator; it looks every %d ms",
 			 pgt_guc_scheduler_interval);
+	pgt_dispatch_adopt(tables);
 	is_looping = true;
 	run_loop(context);
 }

@@ -1,23 +1,15 @@
 /*
- * item.c: one scheduled refresh, or several to one snapshot, and what follows
- * from a failure.
+ * item.c: what is asked of a refresh, and what follows from its result.
  *
- * A refresh is a transaction of its own, committed asynchronously: data and
- * frontier commit together, and what a crash loses is redone from the buffer.
- * A failure is recorded in a second transaction, with the wait that its SQLSTATE
- * asks for.
+ * In the coordinator, whoever refreshed. A failure is recorded in a transaction
+ * of its own, with the wait that its SQLSTATE asks for.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "pgt_clock.h"
@@ -26,24 +18,26 @@
 #include "pgt_history.h"
 #include "pgt_refresh.h"
 
+#include "pool_internal.h"
 #include "sched_internal.h"
 
 #define BUSY_MS 50
 #define LONGEST_LOCK_WAIT_MS 500
+#define SUSPECT_DELAY_MS 1000
 
-/*
- * What comes out of a transaction. at: the table that it was at, to know whose
- * an error is.
- */
-typedef struct Attempt
+typedef struct Failure
 {
-	SchedTable **items;
-	PgtRefreshResult *results;
-	int count;
-	volatile int at;
+	const char *sqlstate;
+	const char *message;
+	const char *detail;	   /* "": none */
+	const char *status;	   /* of the history row */
+	const char *suspended; /* why, or NULL */
 	TimestampTz started;
-	int locked_out; /* tables of the database that wait for a lock */
-} Attempt;
+	TimestampTz ended;
+	pid_t pid; /* 0: this process */
+} Failure;
+
+/* ---- Before ---- */
 
 /*
  * Others have to wait while this process waits for a lock, so it does for a
@@ -52,85 +46,74 @@ typedef struct Attempt
  * are shared among all tables that are locked out.
  */
 static int
-lock_wait_ms(const Attempt *attempt)
+lock_wait_ms(SchedTable **items, int count, int locked_out, TimestampTz now)
 {
 	double waited = 0;
-	double longest = (double) LONGEST_LOCK_WAIT_MS / Max(attempt->locked_out, 1);
+	double longest = (double) LONGEST_LOCK_WAIT_MS / Max(locked_out, 1);
 
-	for (int i = 0; i < attempt->count; i++)
-		if (attempt->items[i]->lock_since != 0)
-			waited = Max(waited,
-						 pgt_clock_ms_between(attempt->items[i]->lock_since, attempt->started));
+	for (int i = 0; i < count; i++)
+		if (items[i]->lock_since != 0)
+			waited = Max(waited, pgt_clock_ms_between(items[i]->lock_since, now));
 	longest = Max(Min(waited / 2, longest), SHORT_LOCK_WAIT_MS);
 	if (pgt_guc_lock_timeout > 0)
 		longest = Min(longest, pgt_guc_lock_timeout);
 	return (int) longest;
 }
 
-/* False if another session refreshes one of them. */
-static bool
-prepare_all(Attempt *attempt)
+/*
+ * News of inputs that come from now on are for the next refresh: this one may
+ * have taken its snapshot already. What was news until now is again if nothing
+ * comes of it.
+ */
+void
+pgt_item_note_started(SchedTable *table)
 {
-	for (attempt->at = 0; attempt->at < attempt->count; attempt->at++)
-	{
-		if (!pgt_refresh_prepare(attempt->items[attempt->at]->st.pgt_id))
-		{
-			attempt->results[attempt->at].action = "SKIP";
-			return false;
-		}
-	}
-	return true;
+	table->running = true;
+	table->was_pending = table->pending;
+	table->was_pending_since = table->pending_since;
+	table->pending = false;
+}
+
+/* Begun for a coordinator that is gone: whatever came since is unknown, so look again. */
+void
+pgt_item_note_adopted(SchedTable *table)
+{
+	pgt_item_note_started(table);
+	table->pending = true;
 }
 
 static void
-refresh_one(Attempt *attempt, Snapshot snapshot, TimestampTz snapshot_at)
+note_ended(SchedTable *table, bool refreshed)
 {
-	SchedTable *table = attempt->items[attempt->at];
-	PgtRefreshRequest request = {0};
-
-	request.pgt_id = table->st.pgt_id;
-	request.initiated_by = "SCHEDULER";
-	request.skip_locked = true;
-	request.attempt = table->attempts + 1;
-	request.snapshot = snapshot;
-	request.snapshot_at = snapshot_at;
-	/* A background worker has to arm it by itself. */
-	if (pgt_guc_max_refresh_runtime > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, pgt_guc_max_refresh_runtime);
-	attempt->results[attempt->at] = pgt_refresh_run(&request);
-	if (pgt_guc_max_refresh_runtime > 0)
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	table->running = false;
+	if (refreshed || !table->was_pending)
+		return;
+	if (!table->pending || table->was_pending_since < table->pending_since)
+		table->pending_since = table->was_pending_since;
+	table->pending = true;
 }
 
-/* Results stay without action where nothing was done. */
-static void
-refresh_in_transaction(Attempt *attempt)
+PgtJob *
+pgt_item_make_job(SchedTables *tables, SchedTable **items, int count, TimestampTz now)
 {
-	Snapshot snapshot = NULL;
-	TimestampTz snapshot_at = 0;
+	PgtJob *job = palloc0(PGT_JOB_SIZE(count));
 
-	attempt->at = 0;
-	pgt_coordinator_begin(lock_wait_ms(attempt));
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	/* As a session has it: repairs run commands that want one around them. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (attempt->count == 1 || prepare_all(attempt))
+	job->count = count;
+	job->extension = pgt_session_extension();
+	job->lock_wait_ms = lock_wait_ms(items, count, tables->locked_out, now);
+	for (int i = 0; i < count; i++)
 	{
-		if (attempt->count > 1)
-		{
-			snapshot = RegisterSnapshot(GetTransactionSnapshot());
-			snapshot_at = pgt_clock_now();
-		}
-		for (attempt->at = 0; attempt->at < attempt->count; attempt->at++)
-			refresh_one(attempt, snapshot, snapshot_at);
-		attempt->at = attempt->count - 1;
-		if (snapshot != NULL)
-			UnregisterSnapshot(snapshot);
+		job->items[i].pgt_id = items[i]->st.pgt_id;
+		job->items[i].attempt = items[i]->attempts + 1;
+		job->items[i].suspect = items[i]->suspect;
+		job->items[i].forced = items[i]->attempts > 0 || items[i]->suspect ||
+							   items[i]->last_start == 0;
+		job->priority = Max(job->priority, items[i]->priority);
 	}
-	PopActiveSnapshot();
-	pgt_coordinator_end();
+	return job;
 }
+
+/* ---- Afterwards ---- */
 
 static void
 tell_if_behind(SchedTable *table, TimestampTz now)
@@ -142,22 +125,22 @@ tell_if_behind(SchedTable *table, TimestampTz now)
 
 	if (behind && !table->behind)
 	{
-		pgt_coordinator_begin(LOCK_WAIT_MS);
+		pgt_session_begin(LOCK_WAIT_MS);
 		pgt_alert_send(
 			"falling_behind", table,
 			psprintf("\"duration_ms\":%.3f,\"schedule_ms\":%.3f", table->last_ms, interval));
-		pgt_coordinator_end();
+		pgt_session_end();
 	}
 	table->behind = behind;
 }
 
 static void
-succeed(SchedTable *table, const PgtRefreshResult *result, TimestampTz started)
+succeed(SchedTable *table, const PgtJobItem *result, TimestampTz started)
 {
 	table->attempts = table->errors = 0;
 	table->retry_at = 0;
 	table->retry_now = false;
-	table->pending = false;
+	table->suspect = false;
 	table->must_rebuild = false;
 	table->lock_since = 0;
 	table->done = true;
@@ -176,21 +159,21 @@ put_off(SchedTable *table)
 
 /* True if it is to be tried again soon, and this was no failure yet. */
 static bool
-is_locked_out(SchedTable *table, const Attempt *attempt, const ErrorData *error)
+is_locked_out(SchedTable *table, const PgtJob *job, int locked_out)
 {
 	TimestampTz now = pgt_clock_now();
 	double waited;
 	double pause;
 
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+	if (job->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		return false;
 	if (table->lock_since == 0)
-		table->lock_since = attempt->started;
+		table->lock_since = job->started_at;
 	waited = pgt_clock_ms_between(table->lock_since, now);
 	if (pgt_guc_lock_timeout > 0 && waited >= pgt_guc_lock_timeout)
 		return false;
 	/* At least as long as all of them take to try. */
-	pause = Max(waited / 2, BUSY_MS * (attempt->locked_out + 1));
+	pause = Max(waited / 2, BUSY_MS * (locked_out + 1));
 	pause = Min(pause, PGT_SCHED_LONGEST_PUT_OFF_MS);
 	table->busy_until = now + (int64) pause * INT64CONST(1000);
 	table->done = true;
@@ -200,6 +183,8 @@ is_locked_out(SchedTable *table, const Attempt *attempt, const ErrorData *error)
 static const char *
 status_of(PgtFailureClass failure_class)
 {
+	if (failure_class == PGT_FAILURE_TERMINATED)
+		return "TERMINATED";
 	return failure_class == PGT_FAILURE_CANCELLED ? "CANCELLED" : "FAILED";
 }
 
@@ -225,130 +210,259 @@ retry_in_full(PgtRetry *retry)
 	retry->event = PGT_RETRY_ON_TIME;
 }
 
+/* In a transaction of its own; the table knows already what follows. */
 static void
-record_failure(SchedTable *table, const ErrorData *error, const char *sqlstate,
-			   const PgtRetry *retry, TimestampTz started, bool in_full_next)
+record_failure(SchedTable *table, const Failure *failure, const PgtRetry *retry, bool in_full_next)
 {
-	const char *suspended = NULL;
 	PgtHistoryRow row = {0};
 
-	if (retry->suspend)
-		suspended = psprintf("%d refreshes failed in a row; the last one: %s", table->errors,
-							 error->message);
 	row.pgt_id = table->st.pgt_id;
-	row.start_time = started;
+	row.start_time = failure->started;
 	row.end_time = pgt_clock_now();
 	row.action = table->must_rebuild ? "REINITIALIZE"
 				 : table->st.full_reason != NULL || table->st.mode == PGT_MODE_FULL
 					 ? "FULL"
 					 : "DIFFERENTIAL";
-	row.status = status_of(retry->failure_class);
+	row.status = failure->status;
 	row.initiated_by = "SCHEDULER";
 	row.attempt = table->attempts;
-	row.sqlstate = sqlstate;
-	row.error_message = error->message;
-	pgt_coordinator_begin(LOCK_WAIT_MS);
+	row.worker_pid = failure->pid;
+	row.sqlstate = failure->sqlstate;
+	row.error_message = failure->message;
+	pgt_session_begin(LOCK_WAIT_MS);
 	if (pgt_stream_table_find_id(table->st.pgt_id) == NULL)
 	{
 		/* Dropped meanwhile, which is why. */
-		pgt_coordinator_end();
+		pgt_session_end();
 		return;
 	}
 	pgt_history_insert(&row);
-	pgt_frontier_record_error(table->st.pgt_id, sqlstate, error->message, retry->counted,
-							  table->retry_at, suspended);
+	pgt_frontier_record_error(table->st.pgt_id, failure->sqlstate, failure->message, retry->counted,
+							  table->retry_at, failure->suspended);
 	if (in_full_next)
 		pgt_frontier_mark_rebuild(table->st.pgt_id,
-								  psprintf(PGT_REFRESH_DELTA_ERROR "%s", error->message));
+								  psprintf(PGT_REFRESH_DELTA_ERROR "%s", failure->message));
 	pgt_alert_send("refresh_failed", table,
-				   psprintf("\"sqlstate\":\"%s\",\"error\":%s,\"attempt\":%d", sqlstate,
-							pgt_alert_quote(error->message), table->attempts));
-	if (retry->suspend)
+				   psprintf("\"sqlstate\":\"%s\",\"error\":%s,\"attempt\":%d", failure->sqlstate,
+							pgt_alert_quote(failure->message), table->attempts));
+	if (failure->suspended != NULL)
 		pgt_alert_send("suspended", table, psprintf("\"consecutive_errors\":%d", table->errors));
-	pgt_coordinator_end();
+	pgt_session_end();
+}
+
+/* What the table does next, by the rules of policy. */
+static void
+apply_retry(SchedTable *table, const PgtRetry *retry, TimestampTz now)
+{
+	if (retry->counted)
+		table->errors++;
+	table->suspended = retry->suspend;
+	table->retry_event = retry->event;
+	/* Input that came while it ran. */
+	table->retry_now = retry->event == PGT_RETRY_ON_INPUT && table->pending;
+	table->retry_at = now + retry->delay_ms * INT64CONST(1000);
 }
 
 static void
-fail(SchedTable *table, const ErrorData *error, TimestampTz started)
+fail(SchedTable *table, Failure *failure)
 {
 	TimestampTz now = pgt_clock_now();
-	char *sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
-	PgtFailure failure = {0};
+	PgtFailure facts = {0};
 	PgtRetry retry;
 	bool in_full_next;
 
-	failure.sqlstate = sqlstate;
-	failure.timed_out = error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-						pgt_guc_max_refresh_runtime > 0 &&
-						pgt_clock_ms_between(started, now) >= pgt_guc_max_refresh_runtime;
+	facts.sqlstate = failure->sqlstate;
+	facts.timed_out = strcmp(failure->sqlstate, "57014") == 0 && pgt_guc_max_refresh_runtime > 0 &&
+					  pgt_clock_ms_between(failure->started, failure->ended) >=
+						  pgt_guc_max_refresh_runtime;
 	table->done = true;
 	table->lock_since = 0;
-	table->last_start = started;
-	failure.attempt = ++table->attempts;
-	failure.counted_before = table->errors;
-	failure.max_counted = pgt_guc_max_errors;
-	failure.random = pg_prng_double(&pg_global_prng_state);
-	retry = pgt_retry_decide(&failure);
+	table->last_start = failure->started;
+	facts.attempt = ++table->attempts;
+	facts.counted_before = table->errors;
+	facts.max_counted = pgt_guc_max_errors;
+	facts.random = pg_prng_double(&pg_global_prng_state);
+	retry = pgt_retry_decide(&facts);
 	in_full_next = retry.failure_class == PGT_FAILURE_DATA && was_differential(table);
 	if (in_full_next)
 		retry_in_full(&retry);
-	if (retry.counted)
-		table->errors++;
-	table->suspended = retry.suspend;
-	table->retry_event = retry.event;
-	table->retry_now = false;
-	table->retry_at = now + retry.delay_ms * INT64CONST(1000);
-	ereport(LOG, (errmsg("could not refresh stream table %s: %s", table->name, error->message),
-				  error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
-	record_failure(table, error, sqlstate, &retry, started, in_full_next);
+	failure->status = status_of(retry.failure_class);
+	apply_retry(table, &retry, now);
+	note_ended(table, false);
+	if (retry.suspend)
+		failure->suspended = psprintf("%d refreshes failed in a row; the last one: %s",
+									  table->errors, failure->message);
+	ereport(LOG, (errmsg("could not refresh stream table %s: %s", table->name, failure->message),
+				  failure->detail[0] != '\0' ? errdetail_internal("%s", failure->detail) : 0));
+	record_failure(table, failure, &retry, in_full_next);
 	table->must_rebuild |= in_full_next;
 }
 
+static void
+fail_in_job(SchedTable *table, const PgtJob *job)
+{
+	Failure failure = {0};
+
+	failure.sqlstate = pstrdup(unpack_sql_state(job->sqlerrcode));
+	failure.message = job->message;
+	failure.detail = job->detail;
+	failure.started = job->started_at;
+	failure.ended = job->ended_at;
+	failure.pid = job->pid;
+	fail(table, &failure);
+}
+
 /*
- * Refreshes one table, or several to one snapshot in one transaction. Never
- * raises an error of a refresh. With an error nothing of it is committed; the
- * tables that are not to blame are left as they were, to be tried without the
- * one that is.
+ * A group has its turn as one: who reads it does not wait for a member for which
+ * news came after the turn of the others.
+ */
+static void
+end_turns(SchedTables *tables, const PgtJob *job)
+{
+	for (int i = 0; i < job->count; i++)
+	{
+		SchedTable *table = pgt_tables_find(tables, job->items[i].pgt_id);
+
+		if (table == NULL || !table->done || table->group < 0)
+			continue;
+		for (int j = 0; j < tables->count; j++)
+			if (tables->tables[j].group == table->group)
+				tables->tables[j].done = true;
+		return;
+	}
+}
+
+/*
+ * With an error nothing of a job is committed; the tables that are not to blame
+ * are left as they were, to be tried without the one that is. The same for all
+ * of a job that was lost.
  */
 void
-pgt_item_run(SchedTable **items, int count, int locked_out)
+pgt_item_finish(SchedTables *tables, const PgtJob *job)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	TimestampTz started = pgt_clock_now();
-	ErrorData *error = NULL;
-	Attempt attempt = {0};
+	SchedTable *failed = NULL;
 
-	attempt.items = items;
-	attempt.count = count;
-	attempt.started = started;
-	attempt.locked_out = locked_out;
-	attempt.results = palloc0(sizeof(PgtRefreshResult) * count);
-	PG_TRY();
+	/* Whatever may fail below. */
+	for (int i = 0; i < job->count; i++)
+		if (pgt_tables_find(tables, job->items[i].pgt_id) != NULL)
+			pgt_tables_find(tables, job->items[i].pgt_id)->running = false;
+	for (int i = 0; i < job->count; i++)
 	{
-		refresh_in_transaction(&attempt);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
-		LockErrorCleanup();
-		AbortCurrentTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	if (error != NULL && !is_locked_out(items[attempt.at], &attempt, error))
-		fail(items[attempt.at], error, started);
-	for (int i = 0; i < count && error == NULL; i++)
-	{
-		if (attempt.results[i].action == NULL)
+		const PgtJobItem *item = &job->items[i];
+		SchedTable *table = pgt_tables_find(tables, item->pgt_id);
+
+		if (table == NULL)
 			continue;
-		if (strcmp(attempt.results[i].action, "SKIP") == 0)
-			put_off(items[i]);
+		if (job->sqlerrcode != 0 && i == job->at)
+			failed = table;
+		else if (job->state == PGT_JOB_LOST || job->sqlerrcode != 0 || item->action[0] == '\0')
+			note_ended(table, false);
+		else if (strcmp(item->action, "SKIP") == 0)
+		{
+			note_ended(table, false);
+			put_off(table);
+		}
 		else
-			succeed(items[i], &attempt.results[i], started);
-		MemoryContextSwitchTo(caller);
+		{
+			note_ended(table, true);
+			succeed(table, item, job->started_at);
+		}
 	}
+	if (failed != NULL && job->state != PGT_JOB_LOST &&
+		!is_locked_out(failed, job, tables->locked_out))
+		fail_in_job(failed, job);
+	else if (failed != NULL)
+		note_ended(failed, false);
+	end_turns(tables, job);
+}
+
+/* ---- Attempts whose process is gone ---- */
+
+/* Is it known to have committed, or not to be there any more? */
+static bool
+is_settled(const PgtLostAttempt *lost)
+{
+	PgtFrontierRow row;
+	bool settled;
+
+	pgt_session_begin(LOCK_WAIT_MS);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	settled = pgt_stream_table_find_id(lost->pgt_id) == NULL ||
+			  (pgt_frontier_find(lost->pgt_id, &row) && row.last_refresh_at >= lost->started);
+	PopActiveSnapshot();
+	pgt_session_end();
+	return settled;
+}
+
+/* No failure: it is in the history, and nothing follows. */
+static void
+record_interruption(SchedTable *table, const PgtLostAttempt *lost)
+{
+	PgtHistoryRow row = {0};
+
+	row.pgt_id = lost->pgt_id;
+	row.start_time = row.end_time = lost->started;
+	row.action = table->must_rebuild ? "REINITIALIZE" : "DIFFERENTIAL";
+	row.status = "INTERRUPTED";
+	row.initiated_by = "SCHEDULER";
+	row.attempt = lost->attempt;
+	row.worker_pid = lost->pid;
+	row.sqlstate = "57P01";
+	row.error_message = "the server was shut down";
+	pgt_session_begin(LOCK_WAIT_MS);
+	pgt_history_insert(&row);
+	pgt_session_end();
+}
+
+/*
+ * Whoever was only near the crash begins anew at once. A suspect does so as the
+ * only one of its kind; if the server crashes again with it, it is suspended.
+ */
+static void
+fail_in_crash(SchedTable *table, const PgtLostAttempt *lost, Failure *failure)
+{
+	bool suspect = lost->end == PGT_ATTEMPT_CRASHED;
+	PgtRetry retry = {0};
+
+	table->attempts = Max(lost->attempt, 1);
+	table->suspect = suspect;
+	retry.event = PGT_RETRY_ON_TIME;
+	retry.counted = retry.suspend = suspect && lost->suspect;
+	retry.delay_ms = suspect ? SUSPECT_DELAY_MS : 0;
+	failure->status = "CRASHED";
+	failure->sqlstate = suspect ? PGT_SQLSTATE_CRASHED : "57P02";
+	failure->message = suspect ? "the server crashed while it was being refreshed"
+							   : "the server restarted after a crash of another process";
+	if (retry.suspend)
+		failure->suspended = "the server crashed twice in a row while it was being refreshed";
+	ereport(LOG,
+			(errmsg("a refresh of stream table %s was lost: %s", table->name, failure->message),
+			 retry.suspend ? errhint("When the cause is removed, resume it with "
+									 "pgtrickle.resume_stream_table().")
+						   : 0));
+	apply_retry(table, &retry, pgt_clock_now());
+	record_failure(table, failure, &retry, false);
+}
+
+void
+pgt_item_fail_lost(SchedTables *tables, const PgtLostAttempt *lost)
+{
+	SchedTable *table = pgt_tables_find(tables, lost->pgt_id);
+	Failure failure = {0};
+
+	if (table == NULL || is_settled(lost))
+		return;
+	failure.started = failure.ended = lost->started;
+	failure.pid = lost->pid;
+	failure.detail = "";
+	if (lost->end == PGT_ATTEMPT_INTERRUPTED)
+		record_interruption(table, lost);
+	else if (lost->end == PGT_ATTEMPT_TERMINATED)
+	{
+		failure.sqlstate = "57P01";
+		failure.message = "the process that refreshed it was terminated";
+		fail(table, &failure);
+	}
+	else
+		fail_in_crash(table, lost, &failure);
 }

@@ -34,6 +34,7 @@
 #include "pgt_shmem.h"
 #include "pgt_wake.h"
 
+#include "pool_internal.h"
 #include "sched_internal.h"
 
 #define LONGEST_WAIT_MS 60000
@@ -223,6 +224,8 @@ tend_databases(void)
 		wait = Min(wait, tend_database(lfirst_oid(lc), &no_worker, &no_slot));
 	tell_of_slots(no_slot);
 	pgt_slots_keep_only(databases);
+	pgt_pool_keep_only(databases);
+	pgt_journal_keep_only(databases);
 	return wait_for_workers(no_worker, wait);
 }
 
@@ -278,6 +281,8 @@ pgt_sched_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	pgt_slots_init();
+	pgt_pool_init();
+	pgt_journal_init();
 	pgt_quiesce_init();
 	register_launcher();
 }

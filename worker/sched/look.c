@@ -151,13 +151,13 @@ look_in_transaction(SchedTables *tables, volatile int *at)
 {
 	static int looks = 0;
 
-	pgt_coordinator_begin(SHORT_LOCK_WAIT_MS);
+	pgt_session_begin(SHORT_LOCK_WAIT_MS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	look_at_tables(tables, at);
 	if (looks++ % LOOKS_PER_BUFFER_LOOK == 0)
 		look_at_buffers(tables);
 	PopActiveSnapshot();
-	pgt_coordinator_end();
+	pgt_session_end();
 }
 
 void

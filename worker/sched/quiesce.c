@@ -30,6 +30,7 @@
 #include "pgt_compat.h"
 #include "pgt_shmem.h"
 
+#include "pool_internal.h"
 #include "sched_internal.h"
 
 #define LONGEST_WAIT_MS 10000
@@ -126,18 +127,25 @@ static void
 send_away(Oid database)
 {
 	CoordinatorSlot *slot = pgt_slots_lock(database);
+	bool workers = true;
 
 	if (slot != NULL)
 		GET_VXID_FROM_PGPROC(slot->quiesce, *MyProc);
 	pgt_slots_unlock();
+	/* They refresh for the coordinator, and go as it does. */
 	for (int waited = 0; waited < LONGEST_WAIT_MS; waited += STEP_MS)
 	{
 		CoordinatorSlot copy;
+		bool here = pgt_slots_get(database, &copy) && copy.pid != 0;
 
-		if (!pgt_slots_get(database, &copy) || copy.pid == 0)
-			return;
-		if (waited % CANCEL_MS == 0)
+		if (here && waited % CANCEL_MS == 0)
 			nudge(copy.pid, waited > 0);
+		if (waited % CANCEL_MS == 0)
+			workers = pgt_pool_nudge_workers(database, waited > 0);
+		else if (workers)
+			workers = pgt_pool_has_workers(database);
+		if (!here && !workers)
+			return;
 		CHECK_FOR_INTERRUPTS();
 		(void) pgt_clock_wait(STEP_MS, PG_WAIT_EXTENSION);
 	}

@@ -76,6 +76,11 @@ typedef struct SchedTable
 	TimestampTz lock_since; /* attempts end at somebody's lock since then; 0: they do not */
 	uint64 looked_xmin;		/* all older transactions were looked at, without news; 0: none */
 	double last_ms;			/* of the last refresh */
+	double priority;		/* to be refreshed, if it is ready: the largest first */
+	bool running;			/* in a job that has not ended */
+	bool was_pending;		/* before that job began */
+	TimestampTz was_pending_since;
+	bool suspect; /* the server crashed while it was refreshed last */
 	PgtReadiness readiness;
 	bool done;	 /* in this round */
 	bool behind; /* falling_behind was told */
@@ -89,6 +94,8 @@ typedef struct SchedTables
 	PgtGraph *graph;
 	int *table_of_node; /* index into tables, or -1 */
 	int locked_out;		/* tables with lock_since */
+	int *component;		/* of a node: those that read one another, for rounds; -1: a base */
+	int ncomponents;
 } SchedTables;
 
 /* Reads the catalog; what is known of tables that are still there is kept. In a transaction. */
@@ -103,13 +110,47 @@ extern void pgt_tables_decide(SchedTables *tables, TimestampTz now);
  * refreshed now, inputs first. Returns how many; items has room for all.
  */
 extern int pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items);
-/* When something becomes ready by time alone; PGT_SCHEDULE_NEVER if nothing will. */
-extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now);
+/*
+ * Gives their next turn to the tables that had one, where no table that reads
+ * them, or is read by them, still waits for its own. After pgt_tables_decide.
+ */
+extern bool pgt_tables_release(SchedTables *tables);
+extern SchedTable *pgt_tables_find(SchedTables *tables, int64 pgt_id);
+/*
+ * When something becomes ready by time alone; PGT_SCHEDULE_NEVER if nothing will.
+ * is_full: what is ready has to wait for a worker, who will tell.
+ */
+extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now, bool is_full);
 
-/* ---- item.c: one scheduled refresh, or several to one snapshot ---- */
+/* ---- item.c: what is asked of a refresh, and what follows from its result ---- */
 
-/* locked_out: how many tables of the database wait for a lock. */
-extern void pgt_item_run(SchedTable **items, int count, int locked_out);
+struct PgtJob;
+struct PgtLostAttempt;
+
+extern struct PgtJob *pgt_item_make_job(SchedTables *tables, SchedTable **items, int count,
+										TimestampTz now);
+extern void pgt_item_note_started(SchedTable *table);
+extern void pgt_item_note_adopted(SchedTable *table);
+extern void pgt_item_finish(SchedTables *tables, const struct PgtJob *job);
+/* An attempt whose process is gone. */
+extern void pgt_item_fail_lost(SchedTables *tables, const struct PgtLostAttempt *lost);
+
+/* ---- dispatch.c: jobs for workers, and for the coordinator itself ---- */
+
+/* Once: the jobs that another coordinator has left, and attempts that nobody ended. */
+extern void pgt_dispatch_adopt(SchedTables *tables);
+/* What has ended since. Before news are collected. */
+extern void pgt_dispatch_collect(SchedTables *tables);
+/* Refreshes here what is to be refreshed next; false if there is nothing. */
+extern bool pgt_dispatch_here(SchedTables *tables);
+/* Queues what is ready, starts workers. False if this process has to refresh by itself. */
+extern bool pgt_dispatch_to_workers(SchedTables *tables);
+/* Is there room in the queue? If not, a worker will wake this process. */
+extern bool pgt_dispatch_is_full(void);
+/* When to look again for workers that are missing; PG_INT64_MAX: no need. */
+extern TimestampTz pgt_dispatch_next_look(void);
+/* Nobody shall begin anything more. */
+extern void pgt_dispatch_leave(void);
 
 /* ---- look.c: what no news told of ---- */
 
@@ -124,14 +165,21 @@ extern void pgt_alert_send(const char *event, const SchedTable *table, const cha
 extern void pgt_alert_send_source(const char *event, Oid relid, const char *details);
 extern char *pgt_alert_quote(const char *text); /* as a JSON string */
 
+/* ---- session.c: transactions of coordinators and workers ---- */
+
+/* gone: ends the process; missing: there is no extension at all, else it is another one. */
+extern void pgt_session_init(void (*gone)(bool missing));
+/*
+ * Begins a transaction in which the extension cannot be dropped; calls gone if
+ * it has gone. It waits for no lock longer than that: errors lock_not_available.
+ */
+extern void pgt_session_begin(int lock_wait_ms);
+extern void pgt_session_end(void);
+/* The extension that this process serves; InvalidOid before its first transaction. */
+extern Oid pgt_session_extension(void);
+
 /* ---- coordinator.c ---- */
 
-/*
- * Begins a transaction in which the extension cannot be dropped; exits if it
- * has gone. It waits for no lock longer than that: errors lock_not_available.
- */
-extern void pgt_coordinator_begin(int lock_wait_ms);
-extern void pgt_coordinator_end(void);
 /* A buffer that may have something to empty; for the next housekeeping. */
 extern void pgt_coordinator_want_prune(Oid relid);
 

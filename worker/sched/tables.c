@@ -20,6 +20,8 @@
 
 #include "sched_internal.h"
 
+#define SUSPECT_PUT_OFF_MS 100
+
 static int64_t
 next_due(const SchedTable *table, TimestampTz now)
 {
@@ -62,6 +64,7 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 	if (st->schedule == NULL ||
 		pgt_schedule_parse(st->schedule, &table->schedule, &error) != PGT_SCHEDULE_PARSED)
 		table->schedule.kind = PGT_SCHEDULE_CALCULATED;
+	table->suspect = row.crashed;
 	table->must_rebuild = !row.frontier.valid || row.rebuild_reason != NULL;
 	table->suspended = row.suspended_reason != NULL;
 	table->errors = row.consecutive_errors;
@@ -80,6 +83,9 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 	table->behind = known->behind;
 	table->lock_since = known->lock_since;
 	table->busy_until = known->busy_until;
+	table->running = known->running;
+	table->was_pending = known->was_pending;
+	table->was_pending_since = known->was_pending_since;
 	if (table->retry_at != 0 || known->retry_at != 0)
 	{
 		table->attempts = known->attempts;
@@ -107,8 +113,8 @@ compare_tables(const void *left, const void *right)
 	return a < b ? -1 : a > b;
 }
 
-static SchedTable *
-find_table(SchedTables *tables, int64 pgt_id)
+SchedTable *
+pgt_tables_find(SchedTables *tables, int64 pgt_id)
 {
 	SchedTable key = {.st.pgt_id = pgt_id};
 
@@ -129,7 +135,7 @@ load_graph(SchedTables *tables)
 	foreach (lc, dependencies)
 	{
 		PgtDependency *dependency = lfirst(lc);
-		SchedTable *table = find_table(tables, dependency->pgt_id);
+		SchedTable *table = pgt_tables_find(tables, dependency->pgt_id);
 
 		if (table == NULL)
 			continue;
@@ -210,6 +216,8 @@ pgt_tables_load(SchedTables *old)
 	qsort(tables->tables, tables->count, sizeof(SchedTable), compare_tables);
 	load_graph(tables);
 	load_diamonds(tables);
+	tables->component = palloc(sizeof(int) * Max(tables->graph->node_count, 1));
+	tables->ncomponents = pgt_graph_find_components(tables->graph, true, tables->component, palloc);
 	MemoryContextSwitchTo(caller);
 	if (old != NULL)
 		MemoryContextDelete(old->context);
@@ -316,7 +324,7 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 
 	facts.paused = table->st.paused;
 	facts.suspended = table->suspended;
-	facts.running = table->busy_until > now;
+	facts.running = table->running || table->busy_until > now;
 	facts.must_rebuild = table->must_rebuild;
 	facts.pending = table->pending ||
 					(table->blind && table->schedule.kind != PGT_SCHEDULE_CALCULATED);
@@ -357,16 +365,49 @@ fit_to_clock(SchedTable *table, TimestampTz now)
 	table->retry_at = Min(table->retry_at, now + PGT_RETRY_LONGEST_MS * INT64CONST(1000));
 }
 
+/* A group is refreshed as one: while a member is, the others wait for their next turn. */
+static void
+decide_groups(SchedTables *tables, TimestampTz now)
+{
+	bool *busy = palloc0(sizeof(bool) * Max(tables->graph->node_count, 1));
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		const SchedTable *table = &tables->tables[i];
+
+		if (table->group >= 0 && (table->running || table->busy_until > now))
+			busy[table->group] = true;
+	}
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+
+		if (table->group >= 0 && busy[table->group] && table->readiness >= PGT_READY_AFTER_UPSTREAM)
+			table->readiness = PGT_READY_RUNNING;
+	}
+	pfree(busy);
+}
+
 void
 pgt_tables_decide(SchedTables *tables, TimestampTz now)
 {
+	bool suspect_runs = false;
+
 	tables->locked_out = 0;
 	for (int i = 0; i < tables->count; i++)
 	{
-		fit_to_clock(&tables->tables[i], now);
-		if (tables->tables[i].lock_since != 0)
+		SchedTable *table = &tables->tables[i];
+
+		fit_to_clock(table, now);
+		if (table->lock_since != 0)
 			tables->locked_out++;
+		suspect_runs = suspect_runs || (table->suspect && table->running);
 	}
+	/* One at a time, so that the next crash tells which one it was. */
+	for (int i = 0; i < tables->count && suspect_runs; i++)
+		if (tables->tables[i].suspect)
+			tables->tables[i].busy_until = Max(tables->tables[i].busy_until,
+											   now + SUSPECT_PUT_OFF_MS * INT64CONST(1000));
 	decide_due(tables, now);
 	for (int i = 0; i < tables->graph->node_count; i++)
 	{
@@ -375,6 +416,57 @@ pgt_tables_decide(SchedTables *tables, TimestampTz now)
 		if (table != NULL)
 			decide_table(tables, table, now);
 	}
+	decide_groups(tables, now);
+}
+
+/* ---- Rounds ---- */
+
+/*
+ * Has a component tables that wait for their turn, and something under way that
+ * brings it? Whoever waits for a lock, or behind one that does, holds up nobody.
+ */
+static bool *
+find_waiting(const SchedTables *tables)
+{
+	bool *waits = palloc0(sizeof(bool) * Max(tables->ncomponents, 1));
+	bool *moves = palloc0(sizeof(bool) * Max(tables->ncomponents, 1));
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		const SchedTable *table = &tables->tables[i];
+		int component = tables->component[table->node];
+
+		if (component < 0)
+			continue;
+		if (table->running || table->readiness == PGT_READY_NOW)
+			moves[component] = true;
+		if (!table->running && table->readiness >= PGT_READY_AFTER_UPSTREAM)
+			waits[component] = true;
+	}
+	for (int i = 0; i < tables->ncomponents; i++)
+		waits[i] = waits[i] && moves[i];
+	pfree(moves);
+	return waits;
+}
+
+bool
+pgt_tables_release(SchedTables *tables)
+{
+	bool *waits = find_waiting(tables);
+	bool any = false;
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+		int component = tables->component[table->node];
+
+		if (!table->done || (component >= 0 && waits[component]))
+			continue;
+		table->done = false;
+		any = true;
+	}
+	pfree(waits);
+	return any;
 }
 
 /* ---- Choosing ---- */
@@ -429,9 +521,51 @@ list_group(SchedTables *tables, int group, SchedTable **items)
 	return count;
 }
 
-/* By level, then by how stale it is in units of its interval; last whatever may be locked. */
+/*
+ * How long it takes until the last of those that wait for it has been
+ * refreshed, by what each took last: the critical path.
+ */
+static int64
+forecast(SchedTables *tables, const SchedTable *table, int64 *paths)
+{
+	PgtNodes outputs = pgt_graph_outputs(tables->graph, table->node);
+	int64 longest = 0;
+
+	for (int i = 0; i < outputs.count; i++)
+	{
+		int index = tables->table_of_node[outputs.items[i]];
+
+		if (index >= 0 && tables->tables[index].readiness == PGT_READY_AFTER_UPSTREAM)
+			longest = Max(longest, paths[outputs.items[i]]);
+	}
+	return longest + (int64) (table->last_ms * 1000);
+}
+
+/* How stale it would be at the end of that path, in units of its interval. */
+static void
+rank(SchedTables *tables, TimestampTz now)
+{
+	int nnodes = tables->graph->node_count;
+	int64 *paths = palloc0(sizeof(int64) * Max(nnodes, 1));
+
+	for (int i = nnodes - 1; i >= 0; i--)
+	{
+		SchedTable *table = table_at(tables, i);
+
+		if (table == NULL || !is_coming(table))
+			continue;
+		paths[table->node] = forecast(tables, table, paths);
+		table->priority = pgt_ready_staleness(now, table->pending_since, paths[table->node],
+											  pgt_schedule_length(&table->schedule, now,
+																  pgt_clock_zone_offset,
+																  pgt_clock_schedule_zone()));
+	}
+	pfree(paths);
+}
+
+/* The stalest first, whatever its level; last whatever may be locked. */
 static SchedTable *
-choose(SchedTables *tables, TimestampTz now, const bool *leave_out)
+choose(SchedTables *tables, const bool *leave_out)
 {
 	SchedTable *best = NULL;
 	PgtReadyItem best_item = {0};
@@ -444,13 +578,8 @@ choose(SchedTables *tables, TimestampTz now, const bool *leave_out)
 		if (table->readiness != PGT_READY_NOW || leave_out[i])
 			continue;
 		item.id = table->st.pgt_id;
-		item.level = tables->graph->level[table->node];
-		item.staleness = pgt_ready_staleness(
-			now, table->pending_since, (int64_t) (table->last_ms * 1000),
-			pgt_schedule_length(&table->schedule, now, pgt_clock_zone_offset,
-								pgt_clock_schedule_zone()));
-		if (table->lock_since != 0)
-			item.level = tables->graph->node_count;
+		item.level = table->lock_since != 0;
+		item.staleness = table->priority;
 		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
 		{
 			best = table;
@@ -468,7 +597,8 @@ pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items)
 	SchedTable *table;
 	int count = 0;
 
-	while (count == 0 && (table = choose(tables, now, leave_out)) != NULL)
+	rank(tables, now);
+	while (count == 0 && (table = choose(tables, leave_out)) != NULL)
 	{
 		leave_out[table - tables->tables] = true;
 		if (table->group < 0)
@@ -489,7 +619,7 @@ pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items)
 }
 
 TimestampTz
-pgt_tables_next_time(SchedTables *tables, TimestampTz now)
+pgt_tables_next_time(SchedTables *tables, TimestampTz now, bool is_full)
 {
 	TimestampTz next = PGT_SCHEDULE_NEVER;
 
@@ -497,9 +627,11 @@ pgt_tables_next_time(SchedTables *tables, TimestampTz now)
 	{
 		SchedTable *table = &tables->tables[i];
 
+		if (table->running)
+			continue;
 		if (table->readiness == PGT_READY_NOW)
-			next = now;
-		else if (table->readiness == PGT_READY_RUNNING)
+			next = is_full ? next : now;
+		else if (table->readiness == PGT_READY_RUNNING && table->busy_until > now)
 			next = Min(next, table->busy_until);
 		else if (table->readiness == PGT_READY_BACKING_OFF)
 			next = Min(next, table->retry_at);

@@ -1,0 +1,67 @@
+/*
+ * session.c: transactions of coordinators and workers.
+ *
+ * Each begins with AccessShareLock on the extension object, so that DROP
+ * EXTENSION waits for it or it finds the extension gone, in which case the
+ * process ends. Owns the oid of the extension, as this process found it first.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "sched_internal.h"
+
+static Oid extension = InvalidOid;
+static void (*when_gone)(bool missing) = NULL;
+static MemoryContext outside = NULL; /* of the transaction that runs */
+
+void
+pgt_session_init(void (*gone)(bool missing))
+{
+	when_gone = gone;
+}
+
+Oid
+pgt_session_extension(void)
+{
+	return extension;
+}
+
+void
+pgt_session_begin(int lock_wait_ms)
+{
+	char limit[16];
+	Oid now;
+
+	outside = CurrentMemoryContext;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (OidIsValid(extension))
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	now = get_extension_oid("pg_trickle", true);
+	if (!OidIsValid(now) || (OidIsValid(extension) && now != extension))
+	{
+		PopActiveSnapshot();
+		when_gone(!OidIsValid(now));
+	}
+	extension = now;
+	PopActiveSnapshot();
+	snprintf(limit, sizeof(limit), "%d", lock_wait_ms);
+	(void) set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+}
+
+void
+pgt_session_end(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(outside);
+}
