@@ -263,6 +263,9 @@ pgt_stream_table_delete(int64 pgt_id)
 
 	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_dependencies WHERE pgt_id = $1", 1, types,
 						 values, NULL);
+	/* Its foreign key does not cascade where session_replication_role is replica. */
+	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_frontiers WHERE pgt_id = $1", 1, types, values,
+						 NULL);
 	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_definitions WHERE pgt_id = $1", 1, types,
 						 values, NULL);
 	pgt_security_restore(&saved);

@@ -334,4 +334,11 @@ SELECT * FROM check_st('asked_twice');
 SELECT pgtrickle.create_stream_table('asked_ten', 'WITH RECURSIVE r(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r) SELECT * FROM r LIMIT 10');
 SELECT count(*) FROM asked_ten;
 
+-- Foreign keys do not cascade in a session that applies replicated changes.
+SELECT pgtrickle.create_stream_table('replicated', 'SELECT id FROM null_a');
+SET session_replication_role = replica;
+DROP TABLE replicated;
+RESET session_replication_role;
+SELECT count(*) AS left_behind FROM pgtrickle.pgt_frontiers WHERE pgt_id NOT IN (SELECT pgt_id FROM pgtrickle.pgt_definitions);
+
 DROP SCHEMA found CASCADE;
