@@ -4,18 +4,24 @@
  * For each aggregate that is folded there is one more, with the same
  * transition function and no final function (or the serialisation, for states
  * that live in memory only). So a full refresh computes all stored states in
- * one pass of the executor.
+ * one pass of the executor, by parallel workers where the server's own aggregate
+ * could be.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "parser/parse_agg.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "pgt_extension.h"
@@ -36,6 +42,62 @@ function_name(Oid function)
 	return pgt_sqltext_qualified(get_namespace_name(get_func_namespace(function)),
 								 get_func_name(function));
 }
+
+/* ---- In parallel ---- */
+
+static bool
+is_parallel_safe(Oid function)
+{
+	return !OidIsValid(function) || func_parallel(function) == PROPARALLEL_SAFE;
+}
+
+/* Can the state be computed in parts, as that of an aggregate that sums up in the same way? */
+static bool
+combines(Form_pg_aggregate form, Oid transition, Oid type)
+{
+	return form->aggtransfn == transition && form->aggtranstype == type &&
+		   OidIsValid(form->aggcombinefn) &&
+		   (type != INTERNALOID || OidIsValid(form->aggdeserialfn)) &&
+		   is_parallel_safe(transition) && is_parallel_safe(form->aggcombinefn) &&
+		   is_parallel_safe(form->aggserialfn) && is_parallel_safe(form->aggdeserialfn);
+}
+
+static void
+append_parallel(StringInfo sql, Form_pg_aggregate form)
+{
+	appendStringInfo(sql, ", COMBINEFUNC = %s, PARALLEL = SAFE", function_name(form->aggcombinefn));
+	if (form->aggtranstype == INTERNALOID)
+		appendStringInfo(sql, ", SERIALFUNC = %s, DESERIALFUNC = %s",
+						 function_name(form->aggserialfn), function_name(form->aggdeserialfn));
+}
+
+/*
+ * The moving transition may be another one than the plain one, which the combining
+ * function belongs to: that of sum(int) is the one of avg(int). Among the server's
+ * own, any aggregate with this transition will do.
+ */
+static void
+append_parallel_of_own(StringInfo sql, Oid transition, Oid type)
+{
+	Relation relation = table_open(AggregateRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple tuple;
+
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_aggregate form = (Form_pg_aggregate) GETSTRUCT(tuple);
+
+		if (form->aggfnoid < FirstNormalObjectId && combines(form, transition, type))
+		{
+			append_parallel(sql, form);
+			break;
+		}
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+}
+
+/* ---- Creation ---- */
 
 void
 pgt_delta_create_state_aggregate(const PgtAggregate *aggregate)
@@ -70,6 +132,10 @@ pgt_delta_create_state_aggregate(const PgtAggregate *aggregate)
 	if (!isnull)
 		appendStringInfo(&sql, ", INITCOND = %s",
 						 pgt_sqltext_literal(TextDatumGetCString(initial)));
+	if (combines(form, form->aggmtransfn, type))
+		append_parallel(&sql, form);
+	else if (form->aggmtransfn < FirstNormalObjectId)
+		append_parallel_of_own(&sql, form->aggmtransfn, type);
 	appendStringInfoChar(&sql, ')');
 	ReleaseSysCache(tuple);
 	pgt_spi_execute(sql.data);
