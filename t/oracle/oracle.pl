@@ -132,7 +132,8 @@ sub one_seed
 sub print_failure
 {
 	my ($seed, $case, $failure) = @_;
-	my $where = $failure->{step} =~ /^\d+$/ ? "step $failure->{step}" : $failure->{step};
+	my $where = $failure->{step} // 'end';
+	$where = "step $where" if $where =~ /^\d+$/;
 
 	printf "\nseed %d, technique %s, %s: %s\n%s\n", $seed, $failure->{technique} || 'as chosen', $where,
 	  $failure->{key}, $failure->{detail};

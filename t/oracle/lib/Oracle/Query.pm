@@ -244,8 +244,8 @@ sub merge_columns
 	my @same = grep { $_->{f} =~ /^\w+\.(.+)\z/ && $type{$1} eq $_->{type} && is_key($_->{type}) && !$_->{ap} } @both;
 	return unless @same && !grep { $_->{ap} } @$left_scope;
 
-	# Names of tables may get columns later, which a natural join would take.
-	if (@same == @both && !grep { $_->{k} eq 'table' && $_->{source}{kind} !~ /^(?:view|stream table)\z/ } $left, $right)
+	# Names of tables, and of stream tables by another query, may get columns later, which a natural join would take.
+	if (@same == @both && !grep { $_->{k} eq 'table' && $_->{source}{kind} ne 'view' } $left, $right)
 	{
 		$tags{'NATURAL JOIN'} = 1;
 		$join->{natural} = 1;

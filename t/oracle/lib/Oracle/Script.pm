@@ -39,7 +39,7 @@ sub head
 	push @head, "SET pg_trickle.differential_max_change_ratio = $case->{ratio};" if $case->{ratio} && $case->{ratio} ne 1;
 	push @head, "(setting of session 1: $_)" for @{ $case->{settings}{1} || [] };
 	push @head, "SET pg_trickle.force_technique = '$failure->{technique}';" if $failure->{technique};
-	push @head, 'SET pg_trickle.max_stage_rows = 0;' if $failure->{technique} eq '2kr';
+	push @head, 'SET pg_trickle.max_stage_rows = 0;' if ($failure->{technique} // '') eq '2kr';
 	return \@head;
 }
 
