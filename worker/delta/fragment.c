@@ -143,7 +143,7 @@ product(List *left, List *right, List *quals)
 		{
 			Fragment *a = lfirst(ll);
 			Fragment *b = lfirst(lr);
-			Fragment *both = palloc(sizeof(Fragment));
+			Fragment *both = palloc0(sizeof(Fragment));
 
 			both->entries = list_concat(list_copy(a->entries), b->entries);
 			both->absent = bms_union(a->absent, b->absent);
