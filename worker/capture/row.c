@@ -69,10 +69,15 @@ pgt_capture_append_begin(Appender *appender, Relation segment, const CaptureMap 
 static void
 write_batch(Appender *appender)
 {
+	MemoryContext old;
+
 	if (appender->nrows == 0)
 		return;
+	/* It leaves some memory behind, per call and per toasted row. */
+	old = MemoryContextSwitchTo(appender->context);
 	table_multi_insert(appender->segment, appender->slots, appender->nrows, appender->cmd,
 					   INSERT_OPTIONS, NULL);
+	MemoryContextSwitchTo(old);
 	for (int i = 0; i < appender->nrows; i++)
 		ExecClearTuple(appender->slots[i]);
 	MemoryContextReset(appender->context);

@@ -530,11 +530,15 @@ static void
 flush_bulk(Apply *apply, Bulk *bulk)
 {
 	EState *estate = apply->estate;
+	MemoryContext old;
 
 	if (bulk->nslots == 0)
 		return;
+	/* It leaves some memory behind, per call and per toasted row. */
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 	table_multi_insert(apply->relation, bulk->slots, bulk->nslots, GetCurrentCommandId(true), 0,
 					   bulk->state);
+	MemoryContextSwitchTo(old);
 	for (int i = 0; i < bulk->nslots; i++)
 	{
 		if (apply->result->ri_NumIndices > 0)
