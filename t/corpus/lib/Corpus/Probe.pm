@@ -30,7 +30,8 @@ sub run
 	my $outcome = eval { $self->probe($query) };
 	return $outcome if $outcome;
 	return { kind => 'crash', message => $@ } unless $dbh->ping;
-	return { kind => 'error', message => $self->message };
+	# Only the comparison is not tried: it raises what the query raises, or takes too long.
+	return { kind => ($dbh->state || '') eq '57014' ? 'slow' : 'error', message => $self->message };
 }
 
 sub message { return $_[0]->{dbh}->errstr // $@ }
@@ -150,6 +151,7 @@ sub judge
 	return { %$result, kind => 'undetermined' }
 	  if @$counts == 1 && $result->{query} =~ /\blimit\b|\bdistinct\s+on\b/i && $result->{query} !~ /order\s+by/i;
 	return { %$result, kind => 'undetermined' } if $result->{query} =~ /agg\w*\s*\(/i && $result->{query} !~ /order\s+by/i && $self->only_order_differs;
+	return { %$result, kind => 'undetermined' } if $self->only_ties_differ($result->{query});
 	for my $settings (@OTHER_PLANS)
 	{
 		$dbh->do('SAVEPOINT corpus_plan');
@@ -171,6 +173,18 @@ sub only_order_differs
 	} qw(s v);
 
 	return $s eq $v;
+}
+
+# Which of the rows that tie with the last one a LIMIT takes.
+sub only_ties_differ
+{
+	my ($self, $query) = @_;
+
+	return 0 unless $query =~ s/(\border\s+by\b.*?)\blimit\s+(\d+)\s*\z/$1 FETCH FIRST $2 ROWS WITH TIES/is;
+	return 0 unless $self->try("CREATE VIEW corpus.ties AS $query");
+	my ($beyond) = $self->{dbh}->selectrow_array('SELECT count(*) FROM (SELECT x::text COLLATE "C" FROM corpus.s AS x EXCEPT ALL SELECT x::text COLLATE "C" FROM corpus.ties AS x) AS d');
+	my $counts = $self->{dbh}->selectall_arrayref('SELECT count(*) FROM corpus.s UNION SELECT count(*) FROM corpus.v');
+	return $beyond == 0 && @$counts == 1;
 }
 
 # The tables that the query reads, with views expanded.
