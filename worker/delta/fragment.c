@@ -31,6 +31,8 @@
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 
 #include "delta_internal.h"
 
@@ -348,6 +350,36 @@ add_existence(Query *query, List *quals, int change)
 	return quals;
 }
 
+/*
+ * Conditions without those that a column of the delta differs from one of another
+ * entry. These hold nearly always, and without them the other columns alone tell
+ * what to look up: Memoize does it once for all rows of the delta that share them.
+ */
+static List *
+drop_inequalities(List *quals, int delta)
+{
+	List *kept = NIL;
+	ListCell *lc;
+
+	foreach (lc, quals)
+	{
+		OpExpr *op = lfirst(lc);
+		Bitmapset *left;
+		Bitmapset *right;
+
+		if (IsA(op, OpExpr) && list_length(op->args) == 2 && get_oprjoin(op->opno) == F_NEQJOINSEL)
+		{
+			left = pull_varnos(NULL, linitial(op->args));
+			right = pull_varnos(NULL, lsecond(op->args));
+			if (!bms_is_empty(left) && !bms_is_empty(right) &&
+				bms_is_member(delta, left) != bms_is_member(delta, right))
+				continue;
+		}
+		kept = lappend(kept, op);
+	}
+	return kept;
+}
+
 /* Reads every entry of a fragment as it shall be read; changes the query in place. */
 static Query *
 build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
@@ -388,6 +420,7 @@ build_query(Query *source, Fragment *fragment, List *outputs, EmitContext *emit)
 	}
 	if (fragment->rare && first > 0 && !rt_fetch(first, query->rtable)->lateral)
 		quals = add_existence(query, quals, first);
+	quals = drop_inequalities(quals, first);
 	if (rtindexes != NIL)
 		tree = pgt_order_joins(query, rtindexes, quals, first, &rest);
 	else
