@@ -34,7 +34,7 @@ typedef struct Worker
 typedef struct Pool
 {
 	int64 last_job;
-	Oid wanted_by; /* a database without any worker; InvalidOid: none */
+	Oid wanted_by; /* a database that has too few workers; InvalidOid: none */
 	Latch *wanted_latch;
 	Worker workers[PGT_POOL_WORKERS];
 	char jobs[FLEXIBLE_ARRAY_MEMBER];
@@ -439,18 +439,32 @@ pgt_pool_count_workers(void)
 	return counts;
 }
 
-/* Somebody else has all of them, and this database none. */
+/* One that has nothing to do in another database; NULL if there is none. */
+static Worker *
+find_idle_elsewhere(void)
+{
+	for (int i = 0; i < PGT_POOL_WORKERS; i++)
+		if (pool->workers[i].info.state == PGT_WORKER_IDLE &&
+			pool->workers[i].info.database != MyDatabaseId)
+			return &pool->workers[i];
+	return NULL;
+}
+
+/*
+ * Others have all of them: one that is idle shall go, or one of several that
+ * work for the same database if this one has none.
+ */
 static void
 want_worker(void)
 {
+	Worker *idle = find_idle_elsewhere();
+
+	if (idle == NULL && count_of(MyDatabaseId) > 0)
+		return;
 	pool->wanted_by = MyDatabaseId;
 	pool->wanted_latch = MyLatch;
-	for (int i = 0; i < PGT_POOL_WORKERS; i++)
-		if (pool->workers[i].info.state == PGT_WORKER_IDLE)
-		{
-			SetLatch(pool->workers[i].latch);
-			return;
-		}
+	if (idle != NULL)
+		SetLatch(idle->latch);
 }
 
 int
@@ -473,7 +487,7 @@ pgt_pool_claim_worker(int limit, uint32 *generation)
 		*generation = ++info->generation;
 		set_state(&pool->workers[slot], PGT_WORKER_STARTING, 0);
 	}
-	else if (limit > 0 && count_of(MyDatabaseId) == 0)
+	else if (limit > 0)
 		want_worker();
 	unlock_pool();
 	return slot;
