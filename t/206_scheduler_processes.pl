@@ -160,7 +160,7 @@ sub make_slow
 		CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS \$\$ BEGIN PERFORM pg_sleep($seconds); RETURN \$1; END \$\$;
 		SELECT pgtrickle.create_stream_table('s', 'SELECT id, slow(id) AS w FROM t');
 		INSERT INTO t VALUES (1)}, $database);
-	wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_trickle coordinator' AND datname = '$database' AND wait_event = 'PgSleep'");
+	wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'pg_trickle %' AND datname = '$database' AND wait_event = 'PgSleep'");
 	return;
 }
 
