@@ -40,6 +40,9 @@
 
 #define SMALL_DELTA 2000 /* images; above, hash joins are allowed */
 #define SMALL_ESTIMATE 50
+#define FEW_ROWS 100 /* where several inputs are small, some are smaller */
+#define FEW_ESTIMATE 20
+#define MORE_ESTIMATE 500
 #define SMALL_TABLE_PAGES 64 /* reading this much whole is no defect of a plan */
 
 typedef struct PlanKey
@@ -360,6 +363,18 @@ plan_with(const char *sql, Inputs *inputs, bool ordered, Freedom freedom)
 	return NULL;
 }
 
+/*
+ * What a small delta is planned for. One plan does for any size of a single input;
+ * of several, which one is the smaller decides where to begin.
+ */
+static double
+small_estimate(const Inputs *inputs, int i)
+{
+	if (inputs->ninputs == 1)
+		return SMALL_ESTIMATE;
+	return inputs->inputs[i].estimate <= FEW_ROWS ? FEW_ESTIMATE : MORE_ESTIMATE;
+}
+
 PgtPlan *
 pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 {
@@ -367,7 +382,7 @@ pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 	PgtPlan *plan = NULL;
 
 	for (int i = 0; i < inputs->ninputs && !large; i++)
-		inputs->inputs[i].estimate = SMALL_ESTIMATE;
+		inputs->inputs[i].estimate = small_estimate(inputs, i);
 	if (!large)
 		plan = plan_with(sql, inputs, ordered, FREEDOM_INDEXED);
 	if (!large && plan == NULL)
@@ -379,17 +394,17 @@ pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
 /*
  * Large deltas are planned for their sizes, to a power of ten each: a hundred
  * rows of a small table that reach a million of a large one are not the
- * same as the reverse.
+ * same as the reverse. Of small ones, what small_estimate takes for the same is.
  */
 static uint64
 size_class(Inputs *inputs)
 {
+	bool large = inputs->nrows > SMALL_DELTA;
 	uint64 class = 0;
 
-	if (inputs->nrows <= SMALL_DELTA)
-		return 0;
 	for (int i = 0; i < inputs->ninputs; i++)
-		class = hash_combine64(class, 1 + (uint64) log10(Max(inputs->inputs[i].estimate, 1)));
+		class = hash_combine64(class, large ? 1 + (uint64) log10(Max(inputs->inputs[i].estimate, 1))
+											: (uint64) small_estimate(inputs, i));
 	return class;
 }
 
