@@ -151,7 +151,10 @@ sub judge
 	return { %$result, kind => 'undetermined' }
 	  if @$counts == 1 && $result->{query} =~ /\blimit\b|\bdistinct\s+on\b/i && $result->{query} !~ /order\s+by/i;
 	return { %$result, kind => 'undetermined' } if $result->{query} =~ /agg\w*\s*\(/i && $result->{query} !~ /order\s+by/i && $self->only_order_differs;
-	return { %$result, kind => 'undetermined' } if $self->only_ties_differ($result->{query});
+	# The rows of a frame without ORDER BY have no first and no last.
+	return { %$result, kind => 'undetermined' }
+	  if $result->{query} =~ /_value\w*\s*\([^()]*\)\s*over\s*\((?:\s*partition\s+by\s+\w+)?\s*\)/i;
+	return { %$result, kind => 'undetermined' } if $self->only_ties_differ;
 	for my $settings (@OTHER_PLANS)
 	{
 		$dbh->do('SAVEPOINT corpus_plan');
@@ -178,9 +181,11 @@ sub only_order_differs
 # Which of the rows that tie with the last one a LIMIT takes.
 sub only_ties_differ
 {
-	my ($self, $query) = @_;
+	my ($self) = @_;
+	my ($query) = $self->{dbh}->selectrow_array(q{SELECT pg_get_viewdef('corpus.v'::regclass)});
 
-	return 0 unless $query =~ s/(\border\s+by\b.*?)\blimit\s+(\d+)\s*\z/$1 FETCH FIRST $2 ROWS WITH TIES/is;
+	# The file's own search_path is not in force any more.
+	return 0 unless $query =~ s/\bLIMIT\s+(\d+)\s*;\z/FETCH FIRST $1 ROWS WITH TIES/;
 	return 0 unless $self->try("CREATE VIEW corpus.ties AS $query");
 	my ($beyond) = $self->{dbh}->selectrow_array('SELECT count(*) FROM (SELECT x::text COLLATE "C" FROM corpus.s AS x EXCEPT ALL SELECT x::text COLLATE "C" FROM corpus.ties AS x) AS d');
 	my $counts = $self->{dbh}->selectall_arrayref('SELECT count(*) FROM corpus.s UNION SELECT count(*) FROM corpus.v');
@@ -191,12 +196,19 @@ sub only_ties_differ
 sub sources
 {
 	my ($self) = @_;
-	return @{ $self->{dbh}->selectcol_arrayref(<<'SQL') };
+	my $dbh = $self->{dbh};
+	my ($row_security) = $dbh->selectrow_array('SHOW row_security');
+
+	# The catalog has policies, and a file may have switched them off.
+	$dbh->do('SET LOCAL row_security = on');
+	my $sources = $dbh->selectcol_arrayref(<<'SQL');
 SELECT DISTINCT s.source_relid::regclass::text FROM pgtrickle.pgt_dependencies AS s
 WHERE s.pgt_id = (SELECT pgt_id FROM pgtrickle.pgt_definitions WHERE pgt_relid = 'corpus.s'::regclass)
 	AND s.source_relid >= 16384
 	AND (SELECT relkind FROM pg_class WHERE oid = s.source_relid) IN ('r', 'p') ORDER BY 1
 SQL
+	$dbh->do("SET LOCAL row_security = $row_security");
+	return @$sources;
 }
 
 sub change
