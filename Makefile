@@ -8,7 +8,7 @@
 #   make help           the other targets
 #
 # Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle),
-# BENCH (options of the bench, such as --only join),
+# BENCH, TPCH, MEMORY, CORPUS, ORACLE (options of these, such as BENCH='--only join'),
 # PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
 
 PG_CONFIG ?= pg_config
@@ -75,6 +75,9 @@ bench: deps
 bench-tpch: deps
 	$(SANDBOX) -- perl t/bench/tpch/tpch.pl $(TPCH)
 
+bench-memory: deps
+	$(SANDBOX) -- perl t/bench/memory.pl $(MEMORY)
+
 demo: deps
 	$(SANDBOX) -- examples/demo/demo.sh
 
@@ -104,9 +107,10 @@ help:
 	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
+	@echo '  make bench-memory         millions of changed rows, thousands of refreshes: private memory'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
-	oracle oracle-ubsan corpus bench demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan corpus bench bench-tpch bench-memory demo demo-keep check-version-sync clean help
