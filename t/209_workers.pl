@@ -95,6 +95,8 @@ for my $workers (0, 1, 4)
 	set('pg_trickle.max_parallel_workers', $workers);
 	run_load($workers);
 }
+sql(q{SELECT pgtrickle.alter_stream_table('meet', diamond_consistency => 'atomic')});
+run_load(4);
 cmp_ok(sql('SELECT count(DISTINCT worker_pid) FROM pgtrickle.pgt_refresh_history'), '>=', 4, 'several processes refreshed');
 cmp_ok(sql(q{SELECT count(*) FROM pgtrickle.worker_pool_status() WHERE database = 'postgres' AND jobs_done > 0}), '>=', 2, 'the pool is shown');
 is(sql(q{SELECT count(*) = 4 FROM pgtrickle.worker_pool_status() w JOIN pg_stat_activity a USING (pid) WHERE backend_type = 'pg_trickle worker'}),

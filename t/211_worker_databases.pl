@@ -60,7 +60,6 @@ ok(wait_for_fresh($node, "s$_", dbname => 'busy'), "s$_ of the busy database is 
 
 # --- databases that go -----------------------------------------------------------------------
 
-# More than there are places for jobs, if each left one behind with each of its workers.
 $node->append_conf('postgresql.conf', "pg_trickle.max_parallel_workers = 4\n");
 $node->reload;
 for my $n (1 .. 3)
