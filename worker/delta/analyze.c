@@ -181,12 +181,14 @@ pgt_delta_analyze(Oid view_relid, Query *query)
 	pgt_support_check_refused(definition->query);
 	normalized = pgt_normalize_query(definition->query);
 	pgt_semijoin_mark(definition, normalized);
+	pgt_lateral_mark(normalized);
 	definition->sources = pgt_support_collect_sources(definition->query, normalized);
 	if (pgt_support_check(normalized, definition, owner))
 	{
 		Query *rewritten = copyObject(normalized);
 
 		pgt_semijoin_rewrite(rewritten);
+		pgt_lateral_rewrite(rewritten);
 		pgt_stage_cut(definition, pgt_rewrite_query(rewritten));
 		pgt_support_add_columns(definition);
 		describe_stages(definition);

@@ -110,6 +110,12 @@ extern void pgt_sublink_rewrite(Query *query); /* in place, this level */
 extern void pgt_semijoin_mark(PgtDefinition *definition, Query *query);
 extern void pgt_semijoin_rewrite(Query *query);
 
+/* lateral.c: LATERAL subqueries that are joins; in place, all levels */
+#define PGT_LATERAL_JOIN (-2) /* enrtuples of such an entry */
+extern bool pgt_lateral_is_join(const RangeTblEntry *rte);
+extern void pgt_lateral_mark(Query *query);
+extern void pgt_lateral_rewrite(Query *query);
+
 /* The location of an OR whose arguments are better read apart. */
 #define PGT_ALTERNATIVES (-77)
 extern bool pgt_flatten_is_null_equality(const Node *node); /* of rewrite_null.c */

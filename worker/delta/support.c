@@ -427,7 +427,10 @@ check_entry(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 		case RTE_SUBQUERY:
 			if (pgt_flatten_is_dependent(rte))
 			{
-				pgt_support_add(definition, "LATERAL subquery", "affected-key recompute", NULL, -1);
+				pgt_support_add(definition, "LATERAL subquery",
+								pgt_lateral_is_join(rte) ? "as part of the join"
+														 : "affected-key recompute",
+								NULL, -1);
 				check_asked_limit(definition, rte->subquery, -1);
 			}
 			else if (pgt_tree_is_function(rte))

@@ -349,6 +349,7 @@ sub lateral_subquery
 	}
 	else
 	{
+		tag('LATERAL join');
 		my @cols = some_of(1, 2, @$inner);
 		@cols = (expression('int4', '1')) unless @cols;
 		my @outer = usable($scope, 'int4');
