@@ -123,6 +123,7 @@ extern bool pgt_flatten_is_null_equality(const Node *node); /* of rewrite_null.c
 /* flatten.c: subqueries that depend on what is around them, for touched keys */
 #define PGT_LEAF_TWIN (-1) /* number of an entry that reads a change set and is no leaf */
 extern bool pgt_flatten_has_sublink(Node *node);
+extern Node *pgt_flatten_find_sublink(Node *node);
 extern bool pgt_flatten_is_dependent(const RangeTblEntry *rte);
 extern bool pgt_flatten_asks(Query *query);
 extern bool pgt_flatten_is_needed(Query *query);
@@ -210,6 +211,7 @@ extern bool pgt_recursion_is(const Query *query);
 extern bool pgt_recursion_is_read(const Query *query); /* in a subquery in FROM */
 extern bool pgt_recursion_is_self(const RangeTblEntry *rte);
 extern const char *pgt_recursion_reason(Query *query);
+extern const char *pgt_recursion_closed_reason(Query *query, int *location);
 extern RangeTblEntry *pgt_recursion_self(Query *query);
 extern char *pgt_recursion_emit_signed(const PgtStage *stage, EmitContext *context);
 extern char *pgt_recursion_emit_all(const PgtStage *stage);

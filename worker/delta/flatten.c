@@ -49,14 +49,27 @@ sublink_walker(Node *node, void *context)
 	if (node == NULL || IsA(node, Query))
 		return false;
 	if (IsA(node, SubLink))
+	{
+		*(Node **) context = node;
 		return true;
+	}
 	return expression_tree_walker(node, sublink_walker, context);
+}
+
+/* The first one in an expression, or NULL. */
+Node *
+pgt_flatten_find_sublink(Node *node)
+{
+	Node *found = NULL;
+
+	(void) sublink_walker(node, &found);
+	return found;
 }
 
 bool
 pgt_flatten_has_sublink(Node *node)
 {
-	return sublink_walker(node, NULL);
+	return pgt_flatten_find_sublink(node) != NULL;
 }
 
 /* Does an entry of FROM refer to its surroundings, so that it is no table of its own? */

@@ -144,6 +144,35 @@ pgt_recursion_open(List *ctes)
 	return true;
 }
 
+/* Why the recursive WITH items of a query were not opened, and where that is. */
+const char *
+pgt_recursion_closed_reason(Query *query, int *location)
+{
+	ListCell *lc;
+
+	*location = -1;
+	foreach (lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (!cte->cterecursive || find_self(cte) != NULL)
+			continue;
+		*location = cte->location;
+		if (cte->cycle_clause != NULL)
+		{
+			*location = cte->cycle_clause->location;
+			return "CYCLE of a recursive WITH query is not maintained incrementally";
+		}
+		if (cte->search_clause != NULL)
+		{
+			*location = cte->search_clause->location;
+			return "SEARCH of a recursive WITH query is not maintained incrementally";
+		}
+		break;
+	}
+	return PGT_RECURSION_REASON;
+}
+
 /* ---- Normalized ---- */
 
 /* Are its rows signed rows of what it reads? If arm, also where it would be a stage otherwise. */

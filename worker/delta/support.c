@@ -382,9 +382,17 @@ check_relation(PgtDefinition *definition, RangeTblEntry *rte, Oid owner)
 		pgt_support_add(definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
 						reason, -1);
 	else if (rte->tablesample != NULL)
-		unsupported(definition, "TABLESAMPLE", -1);
+		pgt_support_add(definition, "TABLESAMPLE", NULL,
+						psprintf("TABLESAMPLE of table \"%s\" is not maintained incrementally",
+								 get_rel_name(rte->relid)),
+						exprLocation((Node *) rte->tablesample->args));
 	else if (!rte->inh && has_subclass(rte->relid))
-		unsupported(definition, "ONLY over a table with children", -1);
+		/* The server does not keep where ONLY stands. */
+		pgt_support_add(definition, "ONLY over a table with children", NULL,
+						psprintf("ONLY over table \"%s\", which has children, is not maintained "
+								 "incrementally",
+								 get_rel_name(rte->relid)),
+						-1);
 	else if (OidIsValid(owner) && !may_read(definition, rte->relid, owner))
 		pgt_support_add(
 			definition, psprintf("table \"%s\"", get_rel_name(rte->relid)), NULL,
@@ -519,16 +527,21 @@ target_srf_walker(Node *node, void *context)
 static void
 check_clauses(PgtDefinition *definition, Query *query)
 {
+	const char *reason;
+	int location;
+
 	if (pgt_recursion_is(query))
 	{
-		const char *reason = pgt_recursion_reason(query);
-
+		reason = pgt_recursion_reason(query);
 		pgt_support_add(definition, "recursive WITH query",
 						reason == NULL ? "linear, in rounds" : NULL, reason, -1);
 		return;
 	}
 	if (query->hasRecursive)
-		pgt_support_add(definition, "recursive WITH query", NULL, PGT_RECURSION_REASON, -1);
+	{
+		reason = pgt_recursion_closed_reason(query, &location);
+		pgt_support_add(definition, "recursive WITH query", NULL, reason, location);
+	}
 	if (pgt_layer_has_limit(query))
 		check_limit(definition, query);
 	if (query->hasDistinctOn)
@@ -564,8 +577,11 @@ check_arguments(ExpressionContext *context, RangeTblEntry *rte)
 
 	for (int i = 0; i < lengthof(arguments); i++)
 	{
-		if (contain_subplans(arguments[i]))
-			unsupported(context->definition, "subquery in the arguments of a FROM item", -1);
+		Node *link = pgt_flatten_find_sublink(arguments[i]);
+
+		if (link != NULL)
+			unsupported(context->definition, "subquery in the arguments of a FROM item",
+						exprLocation(link));
 		else
 			(void) expression_walker(arguments[i], context);
 	}

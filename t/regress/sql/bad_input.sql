@@ -68,6 +68,26 @@ SELECT * FROM create_fails('x', 'SELECT id FROM temporary_table');
 SELECT * FROM create_fails('x', 'SELECT id FROM t TABLESAMPLE system (100) REPEATABLE (1)', ', refresh_mode => ''DIFFERENTIAL''');
 SELECT * FROM create_fails('x', 'SELECT id, now() AS n FROM t', ', refresh_mode => ''DIFFERENTIAL''');
 
+-- Why a query is computed whole, and where in it that stands (PostgreSQL does not keep where ONLY does).
+CREATE TABLE parent (id int PRIMARY KEY, n int);
+CREATE TABLE child () INHERITS (parent);
+CREATE TYPE composite AS (a int, b text);
+CREATE FUNCTION composites(n int) RETURNS SETOF composite LANGUAGE sql IMMUTABLE AS $$ SELECT i, 'c' || i FROM generate_series(1, n) i $$;
+SELECT reason, substring(query FROM position FOR 12) AS there FROM (VALUES
+	('SELECT id FROM parent TABLESAMPLE bernoulli (50) REPEATABLE (1)'),
+	('SELECT id FROM ONLY parent'),
+	('SELECT p.id, g FROM parent p, generate_series(1, (SELECT max(n) FROM parent)) g'),
+	('SELECT p.id, v.x FROM parent p, LATERAL (VALUES (p.n), ((SELECT max(n) FROM parent))) v (x)'),
+	('SELECT id, composites(n) AS c FROM parent'),
+	('WITH RECURSIVE r AS (SELECT id, n FROM parent WHERE n IS NULL UNION ALL SELECT p.id, p.n FROM parent p JOIN r ON r.id = p.n) SEARCH DEPTH FIRST BY id SET o SELECT id FROM r ORDER BY o LIMIT 3'),
+	('WITH RECURSIVE r AS (SELECT id, n FROM parent WHERE n IS NULL UNION ALL SELECT p.id, p.n FROM parent p JOIN r ON r.id = p.n) CYCLE id SET c USING p SELECT id FROM r'),
+	('WITH RECURSIVE r AS (SELECT id, n FROM parent WHERE n IS NULL UNION ALL SELECT s.id, s.n FROM (SELECT p.id, p.n FROM parent p JOIN r ON r.id = p.n) s) SELECT id FROM r'),
+	('WITH RECURSIVE r AS (SELECT id, n FROM parent WHERE n IS NULL UNION SELECT p.id, p.n FROM parent p JOIN r ON r.id = p.n) SELECT id FROM r')) q (query),
+	LATERAL (SELECT * FROM pgtrickle.validate_query(query) WHERE NOT incremental) v;
+DROP TABLE child, parent;
+DROP FUNCTION composites;
+DROP TYPE composite;
+
 -- Modes, schedules and other options.
 SELECT * FROM create_fails('x', 'SELECT id FROM t', ', refresh_mode => ''FASTER''');
 SELECT * FROM create_fails('x', 'SELECT id FROM t', ', refresh_mode => NULL');
