@@ -9,11 +9,12 @@
 #
 # Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle),
 # BENCH, TPCH, MEMORY, CORPUS, ORACLE (options of these, such as BENCH='--only join'),
-# PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
+# ASSERTS (folder of oracle-asserts' server), PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
 
 PG_CONFIG ?= pg_config
 SECONDS ?= 60
 TESTS ?=
+ASSERTS ?= /var/tmp/pg_trickle-asserts-$(shell $(PG_CONFIG) --version 2>/dev/null | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 PGT_FORMAT_CHECK ?= error
 
 export PG_CONFIG PGT_CPPFLAGS PGT_CFLAGS PGT_FORMAT_CHECK
@@ -66,6 +67,12 @@ oracle: deps
 oracle-ubsan: PGT_CFLAGS += -g -fsanitize=undefined -fno-sanitize-recover=undefined
 oracle-ubsan: oracle
 
+# The same on a server with assertions, built once into the folder ASSERTS.
+oracle-asserts: DEPS = asserts
+oracle-asserts: deps
+	t/lib/asserts.sh $(ASSERTS)
+	$(MAKE) --no-print-directory oracle PG_CONFIG=$(ASSERTS)/bin/pg_config
+
 corpus: deps
 	$(SANDBOX) --test-points -- t/corpus/run.sh $(CORPUS)
 
@@ -104,6 +111,7 @@ help:
 	@echo '  make coverage             check with gcov, report in coverage/'
 	@echo '  make oracle SECONDS=600   random queries and transactions against the truth; SEED=n: one case'
 	@echo '  make oracle-ubsan         the same, built with -fsanitize=undefined'
+	@echo '  make oracle-asserts       the same on a PostgreSQL with assertions, which it builds once into ASSERTS'
 	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
@@ -113,4 +121,4 @@ help:
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
-	oracle oracle-ubsan corpus bench bench-tpch bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts corpus bench bench-tpch bench-memory demo demo-keep check-version-sync clean help

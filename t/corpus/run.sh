@@ -9,22 +9,9 @@ major=$("${PG_CONFIG:-pg_config}" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1
 folder=${PGT_SANDBOX:?run make corpus}/corpus-$major
 
 fetch() {
-	local lists=$folder/apt uri suites tarball
-	local options=(-o "Dir::Etc::SourceList=$lists/list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$lists/lists"
-		-o "Dir::Cache=$lists/cache" -o "APT::Sandbox::User=$(id -un)")
+	local tarball
 
-	mkdir -p "$lists/lists/partial" "$lists/cache"
-	# The archives that packages come from here, for sources.
-	apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-		sort -u | while read -r uri suites tarball; do
-			echo "deb-src $uri $suites $tarball"
-		done >"$lists/list"
-	apt-get "${options[@]}" -qq update
-	apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -Vr | uniq |
-		while read -r version; do
-			(cd "$lists" && apt-get "${options[@]}" -qq source --download-only "postgresql-$major=$version") && break
-		done
-	tarball=$(ls -v "$lists"/postgresql-*.orig.tar.* | tail -n 1)
+	tarball=$(t/lib/source.sh "$folder/apt" "$major")
 	mkdir -p "$folder/part"
 	tar -C "$folder/part" --strip-components=4 --wildcards -xf "$tarball" '*/src/test/regress/*'
 	mv "$folder/part" "$folder/regress"
