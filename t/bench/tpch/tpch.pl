@@ -51,10 +51,13 @@ for my $n (@queries)
 	my %seen;
 	$stages{$n} = @stages . ': ' . join(', ', grep { !$seen{$_}++ } @stages);
 }
+my $missing = $dbh->selectcol_arrayref('SELECT DISTINCT create_index FROM pgtrickle.missing_indexes() ORDER BY 1');
+$tpch->run($_) for @$missing;
 $tpch->run('VACUUM ANALYZE');
 $tpch->run('SET synchronous_commit = off');
 printf "# TPC-H, scale %s\n\n    make -s bench-tpch TPCH='%s'\n\n%s; %s; %s\n", $opt{scale}, "@arguments",
   strftime('%Y-%m-%d', gmtime), processor(), $dbh->selectrow_array('SELECT version()') =~ s/ on .*//r;
+print "\nMade, because `pgtrickle.missing_indexes()` asks for them: " . join(', ', map { "`$_`" } @$missing) . "\n" if @$missing;
 for my $percent (split /,/, $opt{percent})
 {
 	report($percent, 0);
