@@ -189,6 +189,24 @@ test_traces(void)
 	no_worse(result, 5, "the index was dropped");
 }
 
+/* Nearly as many rows on either side of a decade's border, with noise; then ten times as many. */
+static void
+test_noise(void)
+{
+	PgtForecastModel model = {{0}};
+
+	pgt_forecast_note_full(&model, 1e6, 500);
+	for (int i = 0; i < 3; i++)
+	{
+		pgt_forecast_note_differential(&model, 9800, 20);
+		pgt_forecast_note_differential(&model, 10200, 28);
+	}
+	ok(pgt_forecast_differential(&model, 98000) <= 28 * 98000 / 10200.0 + 1,
+	   "ten times as many rows take ten times as long at most");
+	is_int(pgt_forecast_choose(&model, 98000, 1e6, 5, 1.5).choice, PGT_FORECAST_DIFFERENTIAL,
+		   "noise does not make a choice of full");
+}
+
 static void
 test_limits(void)
 {
@@ -212,6 +230,7 @@ main(void)
 {
 	test_cold_start();
 	test_traces();
+	test_noise();
 	test_limits();
 	return test_done();
 }

@@ -143,12 +143,18 @@ pgt_forecast_full(const PgtForecastModel *model, double source_rows)
 	return ms * (growth < 0.1 ? 0.1 : growth > 10 ? 10 : growth);
 }
 
-/* The line through two decades at so many rows; more rows never take less. */
+/*
+ * The line through two decades at so many rows; more rows never take less. Beyond
+ * both, a row takes no more than rows took so far: means of nearly as many rows
+ * differ by noise, which a steep line would make much of.
+ */
 static double
 on_line(Decade a, Decade b, double rows)
 {
 	double slope = b.rows > a.rows ? larger((b.ms - a.ms) / (b.rows - a.rows), 0) : 0;
 
+	if (rows > b.rows)
+		return b.ms + (rows - b.rows) * (slope * b.rows > b.ms ? b.ms / b.rows : slope);
 	return larger(a.ms + slope * (rows - a.rows), 0);
 }
 
