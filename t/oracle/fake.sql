@@ -29,16 +29,20 @@ $$;
 CREATE FUNCTION pgtrickle.explain_refresh_mode(name text) RETURNS TABLE (effective_mode text)
 LANGUAGE sql AS $$ SELECT 'FULL' $$;
 
-CREATE FUNCTION pgtrickle.drop_stream_table(name text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION pgtrickle.drop_stream_table(name text, cascade boolean DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE 'DROP TABLE ' || name;
 	DELETE FROM pgtrickle.fake AS f WHERE f.name = drop_stream_table.name;
 END
 $$;
 
-CREATE FUNCTION pgtrickle.alter_stream_table(name text, query text, refresh_mode text)
+-- Knows nothing of readers, so it cannot tell which a cascade would take along.
+CREATE FUNCTION pgtrickle.alter_stream_table(name text, query text, refresh_mode text, cascade boolean DEFAULT false)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+	IF cascade THEN
+		RAISE EXCEPTION 'no cascade' USING ERRCODE = 'dependent_objects_still_exist';
+	END IF;
 	PERFORM pgtrickle.drop_stream_table(name);
 	PERFORM pgtrickle.create_stream_table(name, query, '', '');
 END
