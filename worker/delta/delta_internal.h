@@ -320,10 +320,15 @@ extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose pur
 /* Plans a statement for a delta of one row, as it is: hash joins are no way out. */
 extern PgtPlan *pgt_plan_small(const char *sql, Inputs *inputs, bool ordered);
 extern const char *pgt_plan_purpose_name(Purpose purpose);
-extern bool pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose);
+extern bool pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose, const EmitContext *emit);
 
 /* statistics.c: plans a prepared statement; its change sets have their tables' statistics */
 extern PlannedStmt *pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs);
+
+/* keyjoin.c: joins by keys of several columns; "optimizer/plancat.h" */
+struct PlannerInfo;
+struct RelOptInfo;
+extern void pgt_keyjoin_add(struct PlannerInfo *root, struct RelOptInfo *rel);
 
 /* run.c, for explain.c */
 extern int pgt_run_input_number(PgtDelta *delta, Oid relid);

@@ -1,11 +1,12 @@
 /*
  * order.c: the join order of a delta term.
  *
- * The planner has no statistics of deltas and of old states, so the engine
- * fixes the order: start at the smallest delta, then join what is found by an
+ * The planner has no statistics of old, ever and before states (of change sets it
+ * has: statistics.c), so where one is read, the engine fixes the order: start at the smallest delta, then join what is found by an
  * index, small, or a delta, and leaves the least rows by statistics
  * (order_rows.c), then equalities without an index. The result is a left-deep tree of
- * explicit joins, planned under join_collapse_limit = 1.
+ * explicit joins, planned under join_collapse_limit = 1 where pgt_plan_is_ordered
+ * says so; otherwise it is but the way in which the joins are written.
  */
 #include "postgres.h"
 

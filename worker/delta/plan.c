@@ -291,8 +291,8 @@ set_planner(Freedom freedom, bool ordered)
 		{"enable_hashjoin", freedom >= FREEDOM_INDEXED ? "on" : "off"},
 		{"enable_mergejoin", freedom == FREEDOM_ALL ? "on" : "off"},
 		{"enable_seqscan", freedom == FREEDOM_INDEXED ? "off" : "on"},
-		{"join_collapse_limit", ordered ? "1" : "8"},
-		{"from_collapse_limit", ordered ? "1" : "8"},
+		{"join_collapse_limit", ordered ? "1" : "10"},
+		{"from_collapse_limit", ordered ? "1" : "10"},
 		/* What deltas are about was written a moment ago: it is in memory. */
 		{"seq_page_cost", "0.5"},
 		{"random_page_cost", "0.5"},
@@ -417,11 +417,16 @@ pgt_plan_purpose_name(Purpose purpose)
 	return names[purpose];
 }
 
+/*
+ * Has a statement to be joined in the order in which it is written (order.c)? The
+ * planner finds a better one where it has statistics.
+ */
 bool
-pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose)
+pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose, const EmitContext *emit)
 {
-	return (purpose != PURPOSE_ROWS_OF_KEYS && purpose != PURPOSE_OLD_ROWS_OF_KEYS) ||
-		   pgt_emit_is_ordered(stage);
+	if (purpose == PURPOSE_ROWS_OF_KEYS || purpose == PURPOSE_OLD_ROWS_OF_KEYS)
+		return pgt_emit_is_ordered(stage);
+	return emit->ctes != NULL || emit->before != NIL;
 }
 
 char *
@@ -494,7 +499,7 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 		}
 		drop_plan(entry);
 	}
-	plan = pgt_plan_statement(sql, inputs, pgt_plan_is_ordered(stage, purpose));
+	plan = pgt_plan_statement(sql, inputs, pgt_plan_is_ordered(stage, purpose, &inputs->emit));
 	entry = hash_search(plans, &key, HASH_ENTER, &found);
 	entry->plan = plan;
 	entry->sql = MemoryContextStrdup(CacheMemoryContext, sql);

@@ -20,6 +20,7 @@
 #include "lib/hyperloglog.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "optimizer/plancat.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
@@ -44,6 +45,7 @@ typedef struct Counted
 static const Inputs *planned = NULL; /* those of that statement */
 static List *counted = NIL;
 static get_relation_stats_hook_type next_hook = NULL;
+static get_relation_info_hook_type next_info_hook = NULL;
 
 static const PgtInput *
 find_input(const RangeTblEntry *rte)
@@ -201,6 +203,14 @@ find_statistics(PlannerInfo *root, RangeTblEntry *rte, AttrNumber attnum, Variab
 	return true;
 }
 
+static void
+add_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
+{
+	if (next_info_hook != NULL)
+		next_info_hook(root, relid, inhparent, rel);
+	pgt_keyjoin_add(root, rel);
+}
+
 PlannedStmt *
 pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs)
 {
@@ -209,6 +219,8 @@ pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs)
 	Assert(planned == NULL);
 	next_hook = get_relation_stats_hook;
 	get_relation_stats_hook = find_statistics;
+	next_info_hook = get_relation_info_hook;
+	get_relation_info_hook = add_relation_info;
 	planned = inputs;
 	counted = NIL;
 	PG_TRY();
@@ -219,6 +231,7 @@ pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs)
 	{
 		planned = NULL;
 		get_relation_stats_hook = next_hook;
+		get_relation_info_hook = next_info_hook;
 	}
 	PG_END_TRY();
 	return stmt;
