@@ -100,13 +100,13 @@ CREATE TABLE pgtrickle.pgt_refresh_history (
 	rows_deleted bigint NOT NULL DEFAULT 0,
 	duration_ms double precision,
 	phases jsonb,
-	forecast_ms double precision,
-	forecast_full_ms double precision,
 	initiated_by text NOT NULL CHECK (initiated_by IN ('SCHEDULER', 'MANUAL', 'INITIAL')),
 	worker_pid integer,
 	attempt integer NOT NULL DEFAULT 1,
 	sqlstate text,
-	error_message text
+	error_message text,
+	forecast_ms double precision,
+	forecast_full_ms double precision
 );
 CREATE INDEX ON pgtrickle.pgt_refresh_history (pgt_id, start_time);
 COMMENT ON TABLE pgtrickle.pgt_refresh_history IS 'one row per refresh that did something or failed; times are clock times';

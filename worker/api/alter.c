@@ -284,7 +284,7 @@ keeps_identity(const PgtStreamTable *st, const PgtDefinition *definition, List *
 /* View, stages, states, capture and dependencies of the new query instead of the old ones. */
 static void
 exchange_machinery(PgtStreamTable *st, const char *text, Query *query, List *columns,
-				   bool with_identity)
+				   bool with_identity, bool later)
 {
 	List *old_sources = pgt_dependency_list(st->pgt_id);
 
@@ -292,15 +292,20 @@ exchange_machinery(PgtStreamTable *st, const char *text, Query *query, List *col
 									 pgt_stream_table_owner(st));
 	st->original_query = pstrdup(text);
 	pgt_stream_table_update(st);
-	pgt_query_check_rights(st->view_relid);
+	if (!later)
+		pgt_query_check_rights(st->view_relid);
 	(void) pgt_define_machinery(st, text, with_identity);
 	pgt_stream_table_update(st);
 	pgt_define_release_sources(old_sources);
 }
 
+/*
+ * later: nothing is computed here unless rows get another identity, and the
+ * owner's rights are left to the refresh that will.
+ */
 static void
 set_query(PgtStreamTable *st, const char *text, Query *query, PgtLossPolicy policy,
-		  const char *reason)
+		  const char *reason, bool later)
 {
 	List *columns = pgt_query_columns(query);
 	PgtDefinition *definition = pgt_delta_analyze(InvalidOid, copyObject(query));
@@ -328,21 +333,33 @@ set_query(PgtStreamTable *st, const char *text, Query *query, PgtLossPolicy poli
 		set_columns(st->relid, columns);
 		pgt_define_drop_view(st->view_relid, st->relid);
 	}
-	exchange_machinery(st, text, query, columns, fit == PGT_COLUMNS_REMAKE || !was_filled);
+	exchange_machinery(st, text, query, columns, fit == PGT_COLUMNS_REMAKE || !was_filled, later);
 	pgt_frontier_mark_rebuild(st->pgt_id, reason);
-	if (was_filled)
+	if (was_filled && !(later && keep_identity))
 		fill_again(st, !keep_identity && fit != PGT_COLUMNS_REMAKE);
 	redefine_consumers(st, consumers);
 }
 
-void
-pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason)
+static void
+redefine(PgtStreamTable *st, const char *text, const char *reason, bool later)
 {
 	PgtSecurity saved = pgt_security_become_extension_owner(); /* for its search_path */
 	Query *query = pgt_query_parse(text);
 
 	pgt_security_restore(&saved);
-	set_query(st, st->original_query, query, PGT_LOSE_COLUMNS, reason);
+	set_query(st, st->original_query, query, PGT_LOSE_COLUMNS, reason, later);
+}
+
+void
+pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason)
+{
+	redefine(st, text, reason, false);
+}
+
+void
+pgt_lifecycle_redefine_later(PgtStreamTable *st, const char *reason)
+{
+	redefine(st, pgt_lifecycle_query_text(st), reason, true);
 }
 
 void
@@ -399,7 +416,8 @@ pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 	if (args->query != NULL)
 	{
 		query = pgt_query_parse(args->query);
-		if (is_stored_query(query, st->view_relid))
+		/* Without any dependency it may be one that an upgrade has given up. */
+		if (is_stored_query(query, st->view_relid) && pgt_dependency_list(st->pgt_id) != NIL)
 			query = NULL;
 	}
 	changed = set_options(st, args);
@@ -407,7 +425,7 @@ pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 	{
 		pgt_frontier_clear_error(st->pgt_id);
 		set_query(st, args->query, query, args->cascade ? PGT_LOSE_ALL : PGT_LOSE_NOTHING,
-				  "the query was changed");
+				  "the query was changed", false);
 		pgt_lifecycle_hint_indexes(st);
 	}
 	else if (changed)

@@ -135,6 +135,8 @@ extern void pgt_lifecycle_hint_indexes(const PgtStreamTable *st);
 extern bool pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args);
 /* Reads its query again, from a text that names everything in full, and computes everything. */
 extern void pgt_lifecycle_redefine(PgtStreamTable *st, const char *text, const char *reason);
+/* Makes all that is hidden of it anew; the next refresh computes everything. */
+extern void pgt_lifecycle_redefine_later(PgtStreamTable *st, const char *reason);
 /* Computes everything anew for a definition that changed under it (a view was replaced, ...). */
 extern void pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason);
 extern void pgt_lifecycle_drop(PgtStreamTable *st, bool cascade);

@@ -19,6 +19,12 @@
 /* NULL if the extension does not exist in this database. */
 extern Relation pgt_catalog_open(const char *name, LOCKMODE lockmode);
 
+/*
+ * Errors unless the table has so many columns: after a new library was installed
+ * and before ALTER EXTENSION UPDATE it has those of the version before.
+ */
+extern void pgt_catalog_check_columns(Relation relation, int count);
+
 /* Called for each row; the tuple is gone when it returns. False ends the scan. */
 typedef bool (*PgtCatalogVisitor)(Relation relation, HeapTuple tuple, void *arg);
 

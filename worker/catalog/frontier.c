@@ -258,7 +258,7 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 	Datum values[COLUMN_COUNT];
 	bool nulls[COLUMN_COUNT];
 
-	Assert(RelationGetNumberOfAttributes(relation) == COLUMN_COUNT);
+	pgt_catalog_check_columns(relation, COLUMN_COUNT);
 	heap_deform_tuple(tuple, RelationGetDescr(relation), values, nulls);
 	read_frontier(values, nulls, &row->frontier);
 	row->epoch = DatumGetInt64(values[COLUMN_EPOCH - 1]);
@@ -328,6 +328,7 @@ begin_change(RowChange *change, int64 pgt_id)
 	if (change->old == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("stream table " INT64_FORMAT " was dropped", pgt_id)));
+	pgt_catalog_check_columns(change->relation, COLUMN_COUNT);
 	heap_deform_tuple(change->old, RelationGetDescr(change->relation), change->values,
 					  change->nulls);
 }

@@ -44,14 +44,14 @@ enum
 	COLUMN_ROWS_DELETED,
 	COLUMN_DURATION_MS,
 	COLUMN_PHASES,
-	COLUMN_FORECAST_MS,
-	COLUMN_FORECAST_FULL_MS,
 	COLUMN_INITIATED_BY,
 	COLUMN_WORKER_PID,
 	COLUMN_ATTEMPT,
 	COLUMN_SQLSTATE,
 	COLUMN_ERROR_MESSAGE,
-	COLUMN_COUNT = COLUMN_ERROR_MESSAGE
+	COLUMN_FORECAST_MS,
+	COLUMN_FORECAST_FULL_MS,
+	COLUMN_COUNT = COLUMN_FORECAST_FULL_MS
 };
 
 int64
@@ -122,7 +122,7 @@ pgt_history_insert(const PgtHistoryRow *row)
 
 	if (relation == NULL)
 		elog(ERROR, "table pgtrickle.pgt_refresh_history does not exist");
-	Assert(RelationGetNumberOfAttributes(relation) == COLUMN_COUNT);
+	pgt_catalog_check_columns(relation, COLUMN_COUNT);
 	fill_row(row, values, nulls);
 	tuple = heap_form_tuple(RelationGetDescr(relation), values, nulls);
 	if (row->refresh_id != 0)

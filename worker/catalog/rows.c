@@ -31,6 +31,19 @@ pgt_catalog_open(const char *name, LOCKMODE lockmode)
 }
 
 void
+pgt_catalog_check_columns(Relation relation, int count)
+{
+	if (RelationGetNumberOfAttributes(relation) == count)
+		return;
+	pgt_extension_check_version();
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("table \"pgtrickle.%s\" has %d columns instead of %d",
+						   RelationGetRelationName(relation),
+						   RelationGetNumberOfAttributes(relation), count),
+					errhint("Columns must not be added to the catalog of pg_trickle or dropped.")));
+}
+
+void
 pgt_catalog_scan(Relation relation, const char *index, AttrNumber column, Oid eq, Datum key,
 				 PgtCatalogVisitor visit, void *arg)
 {

@@ -1,0 +1,155 @@
+\echo Use "ALTER EXTENSION pg_trickle UPDATE TO '0.22.0'" to load this file. \quit
+
+-- What stands here has to make of 0.21.0 exactly what sql/schema makes anew: t/213_upgrade.pl compares.
+
+-- 10_catalog.sql
+
+ALTER TABLE pgtrickle.pgt_frontiers ADD COLUMN cost_model real[];
+COMMENT ON COLUMN pgtrickle.pgt_frontiers.cost_model IS 'what refreshes took, by number of pending rows; forecasts are made from it';
+
+ALTER TABLE pgtrickle.pgt_refresh_history
+	ADD COLUMN forecast_ms double precision,
+	ADD COLUMN forecast_full_ms double precision;
+COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_ms IS
+	'what a differential refresh was expected to take when the mode was chosen; NULL if nothing was known, or there was no choice';
+COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_full_ms IS 'the same of a full one';
+
+-- 50_views.sql
+
+CREATE FUNCTION pgtrickle.forecast(cost_model real[], pending_rows bigint,
+	source_rows double precision, OUT forecast_ms double precision,
+	OUT forecast_full_ms double precision, OUT choice text)
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pgt_forecast_fn';
+COMMENT ON FUNCTION pgtrickle.forecast(real[], bigint, double precision) IS
+	'what a refresh of so many pending rows would take by pgt_frontiers.cost_model, differential and full, and which AUTO would choose; NULL if too little is known';
+
+-- The line through the refreshes of the window is for people; AUTO decides by the model.
+CREATE VIEW pgtrickle.df_threshold_advice WITH (security_barrier) AS
+	SELECT s.pgt_id, s.pgt_schema, s.pgt_name,
+		setting.threshold AS current_threshold,
+		CASE WHEN line.slope > 0 AND size.source_rows > 0 AND next.forecast_full_ms > 0 THEN
+			round(least(greatest((next.forecast_full_ms - line.intercept) / line.slope
+				/ size.source_rows, 0.001), 1)::numeric, 3)::double precision END AS recommended_threshold,
+		line.slope AS slope_ms_per_row, line.intercept AS intercept_ms, line.samples, line.r2,
+		pending.n AS pending_rows, next.forecast_ms, next.forecast_full_ms, f.last_full_ms,
+		CASE WHEN s.refresh_mode <> 'AUTO' THEN s.refresh_mode
+			WHEN s.full_reason IS NOT NULL THEN 'FULL'
+			ELSE coalesce(next.choice, 'DIFFERENTIAL') END AS decision,
+		CASE WHEN s.refresh_mode <> 'AUTO' THEN 'the mode is ' || s.refresh_mode || ', nothing is chosen'
+			WHEN s.full_reason IS NOT NULL THEN s.full_reason
+			WHEN setting.min_samples = 0 THEN 'forecasts are off: the share of changed rows decides'
+			WHEN next.forecast_full_ms IS NULL THEN 'no full refresh was measured yet: the share of changed rows decides'
+			WHEN next.choice IS NULL THEN 'fewer than pg_trickle.prediction_min_samples differential refreshes, or none of a like size: the share of changed rows decides'
+			WHEN next.choice = 'FULL' THEN 'predicted_cost_exceeds_full'
+			ELSE 'a differential refresh is not expected to be slower, or is short anyhow' END AS reason,
+		CASE WHEN next.forecast_ms IS NULL THEN 'LOW'
+			WHEN line.samples >= 20 THEN 'HIGH' ELSE 'MEDIUM' END AS confidence
+	FROM pgtrickle.pgt_stream_tables s
+		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		CROSS JOIN LATERAL (SELECT
+			pg_catalog.current_setting('pg_trickle.differential_max_change_ratio')::double precision AS threshold,
+			pg_catalog.current_setting('pg_trickle.prediction_min_samples')::int AS min_samples,
+			pg_catalog.current_setting('pg_trickle.prediction_window')::interval AS span) setting
+		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS n) pending
+		CROSS JOIN LATERAL (SELECT sum(greatest(c.reltuples, 0)) AS source_rows
+			FROM pgtrickle.pgt_dependencies d JOIN pg_catalog.pg_class c ON c.oid = d.source_relid
+			WHERE d.pgt_id = s.pgt_id) size
+		CROSS JOIN LATERAL (SELECT CASE WHEN pg_catalog.regr_slope(h.duration_ms, h.rows_in) < 0 THEN 0
+					ELSE pg_catalog.regr_slope(h.duration_ms, h.rows_in) END AS slope,
+				CASE WHEN pg_catalog.regr_slope(h.duration_ms, h.rows_in) >= 0
+					THEN pg_catalog.regr_intercept(h.duration_ms, h.rows_in)
+					ELSE avg(h.duration_ms) FILTER (WHERE h.rows_in IS NOT NULL) END AS intercept,
+				pg_catalog.regr_r2(h.duration_ms, h.rows_in) AS r2,
+				pg_catalog.regr_count(h.duration_ms, h.rows_in) AS samples
+			FROM pgtrickle.pgt_refresh_history h
+			WHERE h.pgt_id = s.pgt_id AND h.action = 'DIFFERENTIAL' AND h.status = 'COMPLETED'
+				AND h.start_time > pg_catalog.clock_timestamp() - setting.span) line
+		CROSS JOIN LATERAL pgtrickle.forecast(f.cost_model, pending.n, size.source_rows) next;
+COMMENT ON VIEW pgtrickle.df_threshold_advice IS
+	'what AUTO would choose now for each stream table, by which forecasts, and the change ratio from which on FULL pays';
+
+GRANT SELECT ON pgtrickle.df_threshold_advice TO PUBLIC;
+
+-- 60_seeing.sql
+
+CREATE FUNCTION pgtrickle.worker_pool_status(OUT slot integer, OUT pid integer, OUT database text,
+		OUT state text, OUT job_id bigint, OUT jobs_done bigint, OUT generation bigint,
+		OUT state_since timestamptz)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_worker_pool_status';
+COMMENT ON FUNCTION pgtrickle.worker_pool_status() IS
+	'the workers of the scheduler in the whole server: STARTING, IDLE or RUNNING, and what';
+
+CREATE FUNCTION pgtrickle.parallel_job_status(max_age_seconds integer DEFAULT 300,
+		OUT job_id bigint, OUT unit_key text, OUT unit_kind text, OUT status text,
+		OUT member_count integer, OUT attempt_no integer, OUT worker_pid integer,
+		OUT enqueued_at timestamptz, OUT started_at timestamptz, OUT finished_at timestamptz,
+		OUT duration_ms double precision, OUT error_message text)
+	RETURNS SETOF record LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_parallel_job_status';
+COMMENT ON FUNCTION pgtrickle.parallel_job_status(integer) IS
+	'refreshes of this database that are queued for workers, run in one, or ended not long ago; errors invalid_parameter_value';
+
+CREATE OR REPLACE FUNCTION pgtrickle.health_check(OUT check_name text, OUT severity text, OUT detail text,
+		OUT hint text)
+	RETURNS SETOF record LANGUAGE sql
+BEGIN ATOMIC
+	SELECT 'library_preloaded',
+		CASE WHEN p.loaded THEN 'OK' ELSE 'ERROR' END,
+		CASE WHEN p.loaded THEN 'pg_trickle is in shared_preload_libraries'
+			ELSE 'stream tables are refreshed by hand only' END,
+		CASE WHEN NOT p.loaded THEN 'Set shared_preload_libraries = ''pg_trickle'' and restart the server.' END
+	FROM (SELECT preloaded AS loaded FROM pgtrickle.scheduler_state()) p
+UNION ALL
+	SELECT 'scheduler_running',
+		CASE WHEN r.running THEN 'OK' ELSE 'ERROR' END,
+		CASE WHEN r.running THEN 'the coordinator of this database runs'
+			ELSE 'no coordinator runs in this database' END,
+		CASE WHEN NOT r.running THEN 'See the server log; pg_trickle.enabled and pg_trickle.databases must allow it.' END
+	FROM pgtrickle.scheduler_state() r
+UNION ALL
+	SELECT 'error_tables', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'ERROR' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,
+			coalesce(s.suspended_reason, s.last_error_message)), '; '
+			ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'See pgtrickle.get_refresh_history(name); pgtrickle.resume_stream_table(name) once the cause is mended.' END
+	FROM pgtrickle.pgt_stream_tables s
+	WHERE s.status = 'ERROR' OR (s.status = 'SUSPENDED' AND s.suspended_reason <> 'paused by user')
+UNION ALL
+	SELECT 'stale_tables', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I', s.pgt_schema, s.pgt_name), ', '
+			ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'Their refreshes take longer than their schedules allow, or the scheduler does not run.' END
+	FROM pgtrickle.pg_stat_stream_tables s WHERE s.stale AND s.status = 'ACTIVE'
+UNION ALL
+	SELECT 'rebuild_pending', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,
+			s.rebuild_reason), '; ' ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'The next refresh computes everything.' END
+	FROM pgtrickle.pgt_stream_tables s WHERE s.rebuild_reason IS NOT NULL
+UNION ALL
+	SELECT 'full_only', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'INFO' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,
+			s.full_reason), '; ' ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'docs/limitations.md tells what can be written differently.' END
+	FROM pgtrickle.pgt_stream_tables s WHERE s.full_reason IS NOT NULL AND s.refresh_mode <> 'FULL'
+UNION ALL
+	SELECT 'missing_indexes', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'INFO' END,
+		coalesce(pg_catalog.string_agg(DISTINCT pg_catalog.format('%s reads %s whole (%s)', i.stream_table, i.source_table,
+			pg_catalog.pg_size_pretty(i.table_bytes)), '; '), 'none'),
+		pg_catalog.string_agg(DISTINCT i.create_index || ';', ' ')
+	FROM pgtrickle.missing_indexes() i
+UNION ALL
+	SELECT 'buffer_growth', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%s: %s', b.source_table,
+			pg_catalog.pg_size_pretty(b.buffer_bytes)), ', ' ORDER BY b.source_table), 'none'),
+		CASE WHEN count(*) > 0 THEN 'A stream table that is paused, suspended or slow keeps its sources'' buffers: resume, refresh or drop it.' END
+	FROM (SELECT DISTINCT c.source_table, c.buffer_bytes FROM pgtrickle.change_buffer_sizes() c) b
+	WHERE b.buffer_bytes > nullif(pg_catalog.pg_size_bytes(
+		coalesce(pg_catalog.current_setting('pg_trickle.buffer_alert_size', true), '1GB')), 0);
+END;
+
+-- The stream tables that are there: this version analyses queries otherwise.
+
+CREATE FUNCTION pgtrickle.redefine_all(reason text) RETURNS integer
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_redefine_all';
+SELECT pgtrickle.redefine_all('the extension was upgraded to 0.22.0');
+DROP FUNCTION pgtrickle.redefine_all(text);
