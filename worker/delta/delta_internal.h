@@ -164,6 +164,7 @@ extern void pgt_access_request(PgtDefinition *definition, PgtStage *stage);
 extern PgtMissingIndex *pgt_access_missing_order(const PgtStage *stage);
 
 /* group.c: aggregate stages */
+extern bool pgt_group_is_foldable(Query *query);
 extern const char *pgt_group_describe(PgtStage *stage); /* NULL, or why it cannot be folded */
 extern bool pgt_group_has_other_columns(const PgtStage *stage);
 extern Query *pgt_group_input_query(const PgtStage *stage);

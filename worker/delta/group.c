@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -159,6 +160,31 @@ pgt_group_has_other_columns(const PgtStage *stage)
 
 	(void) collect(stage, &outputs, &having, &other_column);
 	return other_column;
+}
+
+static bool
+unfoldable_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+		return reason_not_invertible((Aggref *) node) != NULL;
+	if (list_member((List *) context, node))
+		return false;
+	return IsA(node, Var) || expression_tree_walker(node, unfoldable_walker, context);
+}
+
+/* Can the groups of a query be folded, as far as its keys and aggregates go? */
+bool
+pgt_group_is_foldable(Query *query)
+{
+	List *keys = NIL;
+	ListCell *lc;
+
+	foreach (lc, query->groupClause)
+		keys = lappend(keys, get_sortgroupclause_expr(lfirst(lc), query->targetList));
+	return !unfoldable_walker((Node *) query->targetList, keys) &&
+		   !unfoldable_walker(query->havingQual, keys);
 }
 
 /* Fills in the aggregates of a stage; NULL, or the reason why it cannot be folded. */

@@ -4,8 +4,9 @@
  * Runs after support.c has named what the user wrote, and before stage.c cuts.
  * Each query level is rewritten on its own: set operations (rewrite_setop.c),
  * grouping sets (rewrite_grouping.c), set-returning functions (rewrite_srf.c),
- * whole rows (rewrite_row.c) and IS NOT DISTINCT FROM (rewrite_null.c). What stands above these in the same
- * level, such as windows, DISTINCT or LIMIT, is taken off first (layer.c).
+ * whole rows (rewrite_row.c), IS NOT DISTINCT FROM (rewrite_null.c) and groups over outer
+ * joins (rewrite_outer.c). What stands above these in the same level, such as windows,
+ * DISTINCT or LIMIT, is taken off first (layer.c).
  *
  * A subquery that refers to what is around it stays as it is: it is run for
  * touched rows, never maintained on its own.
@@ -169,6 +170,7 @@ pgt_rewrite_query(Query *query)
 			query = pgt_rewrite_target_srfs(query);
 		return pgt_rewrite_grouping_sets(query);
 	}
+	pgt_rewrite_outer_joins(query);
 	pgt_rewrite_function_joins(query, (Node *) query->jointree);
 	if (query->hasTargetSRFs)
 		return pgt_rewrite_target_srfs(query);

@@ -14,6 +14,7 @@ extern void pgt_rewrite_function_joins(Query *query, Node *node);
 extern void pgt_rewrite_rows(Query *query);
 extern void pgt_rewrite_null_equality(Node *node);
 extern bool pgt_rewrite_is_used_whole(Query *query, int rtindex);
+extern void pgt_rewrite_outer_joins(Query *query);
 extern Query *pgt_rewrite_setop(Query *query);
 extern Query *pgt_rewrite_grouping_sets(Query *query);
 

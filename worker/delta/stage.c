@@ -216,7 +216,8 @@ cut_below(PgtDefinition *definition, Query *query, bool store)
 		rte->subquery = cut(definition, rte->subquery);
 		if (!store && !pgt_stage_is_closed(rte->subquery) && !pgt_recursion_is(rte->subquery) &&
 			!shows_answers(rte->subquery) &&
-			!(pgt_stage_is_group(query) && pgt_flatten_is_needed(rte->subquery)))
+			!((pgt_stage_is_group(query) || query->setOperations != NULL) &&
+			  pgt_flatten_is_needed(rte->subquery)))
 			continue;
 		if (query->setOperations != NULL)
 		{

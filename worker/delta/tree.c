@@ -791,8 +791,8 @@ pgt_tree_deparse(Query *query, const EmitContext *context)
 {
 	Query *copy = copyObject(query);
 
-	drop_dead_joins(copy);
 	pgt_inline_stages(copy, context != NULL && !context->whole);
+	drop_dead_joins(copy);
 	pgt_rewrite_name_rows(copy);
 	return pgt_sqltext_query(copy);
 }

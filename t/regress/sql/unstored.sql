@@ -45,7 +45,7 @@ INSERT INTO query (name, query) VALUES
 ('null_keys', 'SELECT c.id, v.n FROM c JOIN (SELECT region, count(*) AS n FROM c GROUP BY region) v ON v.region IS NOT DISTINCT FROM c.region AND v.region = c.region'),
 ('self', 'SELECT o.id, o.amount, v.m FROM o JOIN (SELECT cust, max(day) AS m, min(id) AS i FROM o GROUP BY cust) v ON v.cust = o.cust AND v.i <> o.id'),
 ('of_join', 'SELECT c.id, v.q FROM c JOIN (SELECT o.cust, sum(l.qty) AS q FROM o JOIN l ON l.oid = o.id GROUP BY o.cust) v ON v.cust = c.ref'),
-('of_outer_join', 'SELECT c.id, v.q FROM c JOIN (SELECT o.cust, count(l.qty) AS q FROM o LEFT JOIN l ON l.oid = o.id GROUP BY o.cust) v ON v.cust = c.ref'),
+('of_outer_join', 'SELECT c.id, v.q FROM c JOIN (SELECT o.cust, count(DISTINCT l.qty) AS q FROM o LEFT JOIN l ON l.oid = o.id GROUP BY o.cust) v ON v.cust = c.ref'),
 ('of_self_join', 'SELECT c.id, v.q FROM c JOIN (SELECT a.cust, count(*) AS q FROM o a JOIN o b ON b.cust = a.cust AND b.day = a.day GROUP BY a.cust) v ON v.cust = c.ref'),
 ('two_levels', 'SELECT n, count(*) AS c FROM (SELECT cust, count(*) AS n FROM o GROUP BY cust) v GROUP BY n'),
 ('distinct_rows', 'SELECT c.id, v.day FROM c JOIN (SELECT DISTINCT cust, day FROM o) v ON v.cust = c.id'),
