@@ -16,9 +16,10 @@
 /* Locks of the tranche "pg_trickle", in the order in which they may be nested. */
 typedef enum PgtShmemLock
 {
-	PGT_LOCK_SCHED, /* slots of coordinators */
-	PGT_LOCK_POOL,	/* slots of workers, queue of jobs, journal of attempts */
-	PGT_LOCK_WAKE,	/* which databases and sources have a slot */
+	PGT_LOCK_SCHED,	   /* slots of coordinators */
+	PGT_LOCK_POOL,	   /* slots of workers, queue of jobs, journal of attempts */
+	PGT_LOCK_WAKE,	   /* which databases and sources have a slot */
+	PGT_LOCK_PROGRESS, /* how far refreshes are */
 	PGT_LOCK_COUNT
 } PgtShmemLock;
 

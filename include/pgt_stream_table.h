@@ -44,6 +44,8 @@ extern void pgt_stream_table_delete(int64 pgt_id);
 /* NULL if there is none. */
 extern PgtStreamTable *pgt_stream_table_find(Oid relid);
 extern PgtStreamTable *pgt_stream_table_find_id(int64 pgt_id);
+/* InvalidOid if there is none. */
+extern Oid pgt_stream_table_relid(int64 pgt_id);
 /* By the name a user gave; errors undefined_table with a hint. */
 extern PgtStreamTable *pgt_stream_table_get(const char *name);
 extern List *pgt_stream_table_list(void); /* all, by pgt_id */

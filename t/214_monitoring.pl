@@ -230,5 +230,81 @@ is(sql(q{SELECT string_agg(concat_ws(' ', group_id, member_schema, member_name, 
 	'1 public l f aligned calculated, 1 public meet t atomic 1m, 1 public r f aligned calculated, 2 public l2 f aligned calculated, 2 public meet2 t none calculated', 'diamonds, each with where it meets');
 is(sql(q{GRANT SELECT ON l TO nobody; SET ROLE nobody; SELECT string_agg(member_name, ' ') FROM pgtrickle.diamond_groups()}), 'l', 'of them, those that one may read');
 
+# --- progress ------------------------------------------------------------------------------------
+
+SKIP:
+{
+	skip 'needs the test points', 15 if !has_test_points();
+	my $wait_for_progress = sub {
+		my ($phase) = @_;
+		return wait_until($node, qq{SELECT EXISTS (SELECT FROM pgtrickle.progress WHERE phase = '$phase' AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 7366516 AND NOT granted))});
+	};
+	my $hold = sub {
+		my ($point) = @_;
+		my $holder = session($node);
+		$holder->query_safe("SELECT pg_advisory_lock(7366516, hashtext('$point') & 2147483647)");
+		return $holder;
+	};
+	my $row = q{SELECT concat_ws(' ', pgt_schema, pgt_name, initiated_by, phase, statement, rows_computed, percent_computed BETWEEN 1 AND 99.9 AND rows_expected BETWEEN 9000 AND 11000, phase_since >= started_at) FROM pgtrickle.progress};
+
+	sql('CREATE TABLE many (id int PRIMARY KEY, v int); INSERT INTO many SELECT i, i FROM generate_series(1, 10000) i; ANALYZE many; GRANT SELECT ON many TO owner;');
+	is(sql('SELECT count(*) FROM pgtrickle.progress'), 0, 'nothing computes everything now');
+
+	# The initial fill: nobody else has the table in his catalog yet.
+	my $holder = $hold->('progress-computing');
+	my $creator = session($node);
+	$creator->query_safe("SET pg_trickle.test_points = 'progress-computing=wait, progress-writing=wait'; SET ROLE owner; SET search_path = \"sch\"\"ema\\\"");
+	$creator->query_until(qr/started/, "\\echo started\nSELECT pgtrickle.create_stream_table('large', 'SELECT id, v + 1 AS w FROM public.many', '1h');\n");
+	$wait_for_progress->('computing rows');
+	my $initial = 'sch"ema\\ large INITIAL computing rows 1 1024 t t';
+	is(sql($row), $initial, 'an initial fill is shown with the rows so far');
+	is(sql("SET ROLE owner; $row"), $initial, 'to its owner');
+	is(sql("SET ROLE monitor; $row"), $initial, 'to pg_monitor');
+	is(sql("SET ROLE nobody; SELECT count(*) FROM pgtrickle.progress"), 0, 'to nobody else');
+	my $writing = $hold->('progress-writing');
+	$holder->quit;
+	$wait_for_progress->('writing rows');
+	is(sql(q{SELECT concat_ws(' ', phase, statement, rows_computed, percent_computed) FROM pgtrickle.progress}), 'writing rows 1 10000 100', 'and then that it writes them');
+	$writing->quit;
+	$creator->quit;
+	is(sql('SELECT count(*) FROM pgtrickle.progress'), 0, 'gone at the end');
+	is(sql(q{SELECT count(*) FROM "sch""ema\\".large}), 10000, 'and all rows are there');
+
+	# FULL by hand, cancelled; an incremental refresh says nothing.
+	$holder = $hold->('progress-computing');
+	my $refresher = session($node);
+	my $pid = $refresher->query_safe('SELECT pg_backend_pid()');
+	$refresher->query_safe("SET pg_trickle.test_points = 'progress-computing=wait'");
+	$refresher->query_until(qr/started/, "\\echo started\n" . q{SELECT pgtrickle.refresh_stream_table('"sch""ema\\".large', 'FULL');} . "\n");
+	$wait_for_progress->('computing rows');
+	is(sql(q{SELECT pid || ' ' || initiated_by FROM pgtrickle.progress}), "$pid MANUAL", 'a FULL refresh is shown');
+	sql("SELECT pg_cancel_backend($pid)");
+	wait_until($node, 'SELECT count(*) = 0 FROM pgtrickle.progress');
+	pass('and gone when it is cancelled');
+	$refresher->query_until(qr/started/, "\\echo started\n" . q{SELECT pgtrickle.refresh_stream_table('"sch""ema\\".large', 'FULL');} . "\n");
+	$wait_for_progress->('computing rows');
+	sql("SELECT pg_terminate_backend($pid)");
+	wait_until($node, 'SELECT count(*) = 0 FROM pgtrickle.progress');
+	pass('and when its process is terminated');
+	eval { $refresher->quit };
+	$holder->quit;
+	is(sql(q{SET pg_trickle.test_points = 'progress-computing=error, progress-writing=error'; UPDATE many SET v = v + 1 WHERE id < 3000;
+		SELECT pgtrickle.alter_stream_table('"sch""ema\\".large', refresh_mode => 'DIFFERENTIAL'); SELECT pgtrickle.refresh_stream_table('"sch""ema\\".large');
+		SELECT count(*) FROM "sch""ema\\".large l JOIN many m USING (id) WHERE l.w <> m.v + 1}) =~ /(\d+)\z/ ? $1 : '', 0, 'incremental refreshes do not count');
+
+	# By a worker of the scheduler, with a stage: two statements.
+	$holder = $hold->('progress-writing');
+	$node->append_conf('postgresql.conf', "pg_trickle.test_points = 'progress-writing=wait'\n");
+	$node->reload;
+	sql(q{SELECT pgtrickle.create_stream_table('public.staged', 'SELECT n, count(*) AS c FROM (SELECT v % 1000 AS k, count(*) AS n FROM many GROUP BY v % 1000) s GROUP BY n', '1s', initialize => false)});
+	# It waits for a lock for a short time only, then gives up and comes back.
+	ok(wait_until($node, q{SELECT EXISTS (SELECT FROM pgtrickle.progress WHERE (pgt_name, initiated_by, phase, statement, rows_computed) = ('staged', 'SCHEDULER', 'writing rows', 1, 1000)
+		AND pid IN (SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pg_trickle%'))}), 'a refresh of the scheduler, at the first of its statements');
+	$holder->quit;
+	ok(wait_for_fresh($node, 'public.staged'), 'it goes on');
+	wait_until($node, 'SELECT count(*) = 0 FROM pgtrickle.progress');
+	pass('and ends');
+}
+
 $node->stop;
 done_testing();

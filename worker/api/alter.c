@@ -236,7 +236,7 @@ fill_again(PgtStreamTable *st, bool new_identity)
 								 .attempt = 1,
 								 .redefined = new_identity};
 
-	(void) pgt_refresh_run(&request);
+	pgt_lifecycle_run(&request);
 }
 
 static void

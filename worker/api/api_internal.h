@@ -11,6 +11,7 @@
 #include "nodes/pg_list.h"
 
 #include "pgt_delta.h"
+#include "pgt_refresh.h"
 #include "pgt_stream_table.h"
 
 /* ---- query.c: the text that a user gave ---- */
@@ -146,6 +147,8 @@ extern void pgt_lifecycle_forget(PgtStreamTable *st);
 extern char *pgt_lifecycle_query_text(const PgtStreamTable *st);
 extern char *pgt_lifecycle_export(PgtStreamTable *st);
 extern void pgt_lifecycle_pause(PgtStreamTable *st, bool pause);
+/* A refresh whose progress others see. */
+extern void pgt_lifecycle_run(const PgtRefreshRequest *request);
 extern void pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode);
 
 /* Errors in transactions whose snapshot is older than our locks. */

@@ -180,7 +180,7 @@ pgt_lifecycle_create(const PgtCreateArguments *args)
 	{
 		PgtRefreshRequest request = {.pgt_id = st.pgt_id, .initiated_by = "INITIAL", .attempt = 1};
 
-		(void) pgt_refresh_run(&request);
+		pgt_lifecycle_run(&request);
 	}
 	pgt_lifecycle_hint_indexes(&st);
 	return st.relid;

@@ -9,6 +9,7 @@
 #include "pgt_capture.h"
 #include "pgt_delta.h"
 #include "pgt_guc.h"
+#include "pgt_progress.h"
 #include "pgt_sched.h"
 #include "pgt_shmem.h"
 #include "pgt_wake.h"
@@ -22,6 +23,7 @@ _PG_init(void)
 {
 	pgt_guc_init();
 	pgt_wake_init();
+	pgt_progress_init();
 	pgt_sched_init();
 	pgt_shmem_init();
 	pgt_delta_source_reason = pgt_capture_reason;

@@ -6,9 +6,18 @@
 #include "utils/lsyscache.h"
 
 #include "pgt_frontier.h"
+#include "pgt_progress.h"
 #include "pgt_refresh.h"
 
 #include "api_internal.h"
+
+void
+pgt_lifecycle_run(const PgtRefreshRequest *request)
+{
+	pgt_progress_begin(request->pgt_id, request->initiated_by, pgt_stream_table_relid);
+	(void) pgt_refresh_run(request);
+	pgt_progress_end();
+}
 
 void
 pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode)
@@ -24,7 +33,7 @@ pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode)
 						errmsg("stream table \"%s\" is suspended", get_rel_name(st->relid)),
 						errdetail("It was paused by a user."),
 						errhint("Use pgtrickle.resume_stream_table().")));
-	(void) pgt_refresh_run(&request);
+	pgt_lifecycle_run(&request);
 }
 
 void

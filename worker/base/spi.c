@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 
 #include "pgt_compat.h"
+#include "pgt_progress.h"
 #include "pgt_spi.h"
 
 struct PgtPlan
@@ -325,17 +326,24 @@ pgt_spi_plan_desc(PgtPlan *plan)
 	return get_source(plan)->resultDesc;
 }
 
-/* The plan that is about to run; SPI uses the same one, since it is generic. */
-static void
+/* The plan that is about to run; SPI uses the same one, since it is generic. Rows it expects. */
+static double
 waive_rights(PgtPlan *plan, const PgtInput *inputs, int ninputs)
 {
 	CachedPlan *cached = GetCachedPlan(get_source(plan), NULL, NULL,
 									   make_environment(inputs, ninputs));
+	double expected = 0;
 	ListCell *lc;
 
 	foreach (lc, cached->stmt_list)
-		(void) pgt_compat_waive_rights(lfirst_node(PlannedStmt, lc));
+	{
+		PlannedStmt *stmt = lfirst_node(PlannedStmt, lc);
+
+		(void) pgt_compat_waive_rights(stmt);
+		expected = stmt->planTree->plan_rows;
+	}
 	ReleaseCachedPlan(cached, NULL);
+	return expected;
 }
 
 uint64
@@ -344,8 +352,12 @@ pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapsho
 {
 	SPIExecuteOptions options = {.read_only = true, .dest = dest};
 	uint64 processed;
+	double expected = waive_rights(plan, inputs, ninputs);
+	/* Without change sets it computes everything, which may take long. */
+	bool shown = ninputs == 0 && pgt_progress_compute(expected);
 
-	waive_rights(plan, inputs, ninputs);
+	if (shown)
+		options.dest = pgt_progress_count(dest);
 	connect_spi();
 	register_inputs(inputs, ninputs);
 
@@ -357,5 +369,10 @@ pgt_spi_run(PgtPlan *plan, const PgtInput *inputs, int ninputs, Snapshot snapsho
 	processed = SPI_processed;
 	PopActiveSnapshot();
 	finish_spi();
+	if (shown)
+	{
+		options.dest->rDestroy(options.dest);
+		pgt_progress_computed(processed);
+	}
 	return processed;
 }

@@ -114,6 +114,14 @@ pgt_stream_table_find_id(int64 pgt_id)
 	return find_row("pgt_definitions_pkey", COLUMN_PGT_ID, F_INT8EQ, Int64GetDatum(pgt_id));
 }
 
+Oid
+pgt_stream_table_relid(int64 pgt_id)
+{
+	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
+
+	return st == NULL ? InvalidOid : st->relid;
+}
+
 PgtStreamTable *
 pgt_stream_table_get(const char *name)
 {

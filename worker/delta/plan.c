@@ -297,8 +297,6 @@ set_planner(Freedom freedom, bool ordered)
 		{"seq_page_cost", "0.5"},
 		{"random_page_cost", "0.5"},
 		{"cpu_tuple_cost", "0.02"},
-		/* A row behind an index is a page, and thousands of them are not read in passing. */
-		{"cpu_index_tuple_cost", "0.1"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"jit", "off"},
 		{"plan_cache_mode", "auto"}};

@@ -20,7 +20,9 @@
 #include "pgt_clock.h"
 #include "pgt_guc.h"
 #include "pgt_point.h"
+#include "pgt_progress.h"
 #include "pgt_refresh.h"
+#include "pgt_stream_table.h"
 
 #include "pool_internal.h"
 #include "sched_internal.h"
@@ -64,7 +66,9 @@ refresh_one(PgtJob *job, Snapshot snapshot, TimestampTz snapshot_at)
 	/* A background worker has to arm it by itself. */
 	if (pgt_guc_max_refresh_runtime > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, pgt_guc_max_refresh_runtime);
+	pgt_progress_begin(item->pgt_id, request.initiated_by, pgt_stream_table_relid);
 	result = pgt_refresh_run(&request);
+	pgt_progress_end();
 	if (pgt_guc_max_refresh_runtime > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 	set_action(item, result.action);
