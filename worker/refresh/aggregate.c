@@ -15,12 +15,15 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/tableam.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "storage/bufmgr.h"
 
 #include "pgt_compat.h"
+#include "pgt_image.h"
 
 #include "aggregate_state.h"
 #include "refresh_internal.h"
@@ -29,6 +32,7 @@ typedef struct StatedGroup
 {
 	bool stored;		 /* there is a row in the state table, */
 	ItemPointerData tid; /* here */
+	bool read;			 /* which is in the state table's slot */
 	bool rebuild;
 	int64 n;
 	AggregateState states[FLEXIBLE_ARRAY_MEMBER];
@@ -154,7 +158,7 @@ store_group(Folding *folding, KeyEntry *entry)
 	int nkeys = folding->stage->nkeys;
 	int column = nkeys;
 
-	if (group->stored)
+	if (group->stored && !group->read)
 		pgt_apply_point_at(apply, &group->tid);
 	if (group->n == 0 && folding->stage->identity != PGT_IDENTITY_SINGLE)
 	{
@@ -176,10 +180,12 @@ store_group(Folding *folding, KeyEntry *entry)
 		row->tts_values[column + 1] = Int64GetDatum(group->states[i].count);
 	}
 	ExecStoreVirtualTuple(row);
-	if (group->stored)
-		pgt_apply_update(apply, row);
-	else
+	if (!group->stored)
 		pgt_apply_insert(apply, row);
+	else if (!group->read ||
+			 !pgt_image_equal(row->tts_tupleDescriptor, apply->old->tts_values,
+							  apply->old->tts_isnull, row->tts_values, row->tts_isnull))
+		pgt_apply_update(apply, row);
 }
 
 /* ---- Output ---- */
@@ -430,6 +436,59 @@ pgt_aggregate_run(Refresh *refresh, const PgtStage *stage, int index, PgtDeltaIn
 
 /* ---- Everything anew ---- */
 
+/*
+ * Which rows of the state table are those of a group: a bit for each, by its
+ * place. That is half a percent of the table's size.
+ */
+typedef struct Seen
+{
+	BlockNumber nblocks;
+	uint8 *bits;
+} Seen;
+
+#define SEEN_BYTES ((MaxHeapTuplesPerPage + 7) / 8)
+
+static void
+begin_seen(Seen *seen, Relation relation)
+{
+	seen->nblocks = RelationGetNumberOfBlocks(relation);
+	seen->bits = MemoryContextAllocExtended(CurrentMemoryContext,
+											Max((Size) seen->nblocks * SEEN_BYTES, 1),
+											MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+/* The byte of a row, and its bit in it; NULL if it was not there in the beginning. */
+static uint8 *
+seen_byte(const Seen *seen, ItemPointer tid, uint8 *bit)
+{
+	int place = ItemPointerGetOffsetNumber(tid) - 1;
+
+	Assert(place < SEEN_BYTES * 8);
+	if (ItemPointerGetBlockNumber(tid) >= seen->nblocks)
+		return NULL;
+	*bit = 1 << (place % 8);
+	return &seen->bits[(Size) ItemPointerGetBlockNumber(tid) * SEEN_BYTES + place / 8];
+}
+
+static void
+note_seen(const Seen *seen, ItemPointer tid)
+{
+	uint8 bit;
+	uint8 *byte = seen_byte(seen, tid, &bit);
+
+	if (byte != NULL)
+		*byte |= bit;
+}
+
+static bool
+is_seen(const Seen *seen, ItemPointer tid)
+{
+	uint8 bit;
+	uint8 *byte = seen_byte(seen, tid, &bit);
+
+	return byte == NULL || (*byte & bit) != 0;
+}
+
 /* A group as pgt_delta_states gives it: keys, n, states with their counts. */
 static void
 take_group(Folding *folding, TupleTableSlot *slot, KeyEntry *entry)
@@ -449,25 +508,33 @@ take_group(Folding *folding, TupleTableSlot *slot, KeyEntry *entry)
 	}
 	group->stored = !folding->is_empty &&
 					pgt_apply_find(folding->state, entry->values, entry->isnull);
+	group->read = group->stored;
 	if (group->stored)
+	{
+		slot_getallattrs(folding->state->old);
 		group->tid = folding->state->old->tts_tid;
+	}
 }
 
-/* Stored states of another database may be of any epoch. */
+/* States of groups that are no more; NULL: all, those of another database may be of any epoch. */
 static void
-delete_states(Apply *state)
+delete_states(Apply *state, const Seen *seen)
 {
 	TableScanDesc scan = table_beginscan(state->relation, state->snapshot, 0, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, state->old))
-		pgt_apply_delete(state);
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (seen == NULL || !is_seen(seen, &state->old->tts_tid))
+			pgt_apply_delete(state);
+	}
 	table_endscan(scan);
 	ExecClearTuple(state->old);
 }
 
 /*
- * Stores every state (pgt_delta_states) under the next epoch; the rows of the stage
- * that follow from them are the result.
+ * Stores every state (pgt_delta_states) that is not there like this, and deletes the
+ * others; the rows of the stage that follow from them are the result.
  */
 PgtDeltaRows *
 pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, PgtDeltaRows *states, Apply *apply)
@@ -479,13 +546,16 @@ pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, PgtDeltaRows *states
 	KeyEntry entry = {.payload = group};
 	Folding folding;
 	Output output;
+	Seen seen;
 
 	result->desc = RelationGetDescr(apply->relation);
 	result->rows = tuplestore_begin_heap(true, false, work_mem);
-	begin_folding(&folding, stage, refresh->row.epoch + 1, apply);
+	begin_folding(&folding, stage, refresh->row.epoch, apply);
 	folding.is_empty = !refresh->row.frontier.valid;
 	if (folding.is_empty)
-		delete_states(folding.state);
+		delete_states(folding.state, NULL);
+	else
+		begin_seen(&seen, folding.state->relation);
 	prepare_output(&folding, &output);
 	tuplestore_rescan(states->rows);
 	while (tuplestore_gettupleslot(states->rows, true, false, slot))
@@ -494,6 +564,8 @@ pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, PgtDeltaRows *states
 
 		CHECK_FOR_INTERRUPTS();
 		take_group(&folding, slot, &entry);
+		if (group->stored)
+			note_seen(&seen, &group->tid);
 		store_group(&folding, &entry);
 		row = output_row(&folding, &output, &entry);
 		if (row != NULL)
@@ -503,6 +575,11 @@ pgt_aggregate_full(Refresh *refresh, const PgtStage *stage, PgtDeltaRows *states
 		}
 		MemoryContextReset(folding.run.call_context);
 		MemoryContextReset(folding.run.state_context);
+	}
+	if (!folding.is_empty)
+	{
+		delete_states(folding.state, &seen);
+		pfree(seen.bits);
 	}
 	free_output(&output);
 	end_folding(&folding);

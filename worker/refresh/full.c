@@ -257,6 +257,7 @@ pgt_full_run(Refresh *refresh)
 	int last = list_length(refresh->definition->stages) - 1;
 	ListCell *lc;
 
+	refresh->stale_states = false; /* what a differential attempt left was undone */
 	foreach (lc, refresh->definition->stages)
 	{
 		const PgtStage *stage = lfirst(lc);
@@ -270,6 +271,8 @@ pgt_full_run(Refresh *refresh)
 
 		if (stage->is_virtual)
 			continue;
+		if (!is_aggregate && OidIsValid(stage->state_relid))
+			refresh->stale_states = true;
 		rows = is_aggregate ? pgt_delta_states(refresh->delta, index, &input)
 							: pgt_delta_all(refresh->delta, index, &input);
 		middle = pgt_clock_now();

@@ -454,7 +454,7 @@ write_frontier(Refresh *refresh)
 	update.data_timestamp = refresh->data_timestamp;
 	update.refresh_id = refresh->refresh_id;
 	update.mode = refresh->result.action;
-	update.new_epoch = is_full(refresh) || refresh->stale_states;
+	update.new_epoch = refresh->stale_states;
 	update.rebuilt = is_full(refresh) && sees_mark(refresh) ? &refresh->row : NULL;
 	update.duration_ms = refresh->result.duration_ms;
 	update.full_ms = refresh->full_ms;

@@ -380,7 +380,8 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	for (int i = 0; i < stage->naggregates; i++)
 		appendStringInfo(&sql, ", s%d %s, c%d pg_catalog.int8", i + 1,
 						 pgt_sqltext_type(state_type(&stage->aggregates[i]), -1), i + 1);
-	appendStringInfo(&sql, ") WITH (fillfactor = %d)", FILLFACTOR);
+	/* aggregate.c tells its rows by their places in pages. */
+	appendStringInfo(&sql, ") USING heap WITH (fillfactor = %d)", FILLFACTOR);
 	pgt_spi_execute(sql.data);
 	table_close(relation, NoLock);
 	for (int i = 0; i < stage->naggregates; i++)

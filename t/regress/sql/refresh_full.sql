@@ -93,6 +93,27 @@ SELECT pgtrickle.refresh_stream_table('m_auto', 'INCREMENTAL');
 SELECT pgtrickle.refresh_stream_table('m_diff');
 SELECT differences('m_auto'), differences('m_diff'), differences('m_full');
 
+-- So are states of groups: those that stay are not written, those of groups that went go.
+CREATE TABLE g (k int, n numeric);
+INSERT INTO g SELECT i % 50, i FROM generate_series(1, 500) i;
+SELECT pgtrickle.create_stream_table('m_states', 'SELECT k, sum(n) AS s, avg(n) AS a FROM g GROUP BY k HAVING count(*) > 5');
+SELECT format('pgtrickle_state.state_%s_1', pgt_id) AS states FROM pgtrickle.pgt_stream_tables WHERE pgt_relid = 'm_states'::regclass \gset
+CREATE TABLE states_before AS SELECT k1, xmin::text AS version FROM :states;
+SELECT pgtrickle.refresh_stream_table('m_states', 'FULL');
+SELECT count(*), count(*) FILTER (WHERE b.version IS DISTINCT FROM s.xmin::text) AS written FROM states_before b FULL JOIN :states s USING (k1);
+UPDATE g SET n = n + 1 WHERE k = 7;
+DELETE FROM g WHERE k IN (8, 9) OR n < 40;
+INSERT INTO g SELECT 60, i FROM generate_series(1, 3) i;
+SELECT pgtrickle.refresh_stream_table('m_states', 'FULL');
+SELECT count(*), count(*) FILTER (WHERE b.version IS DISTINCT FROM s.xmin::text) AS written,
+	count(*) FILTER (WHERE b.k1 IS NULL) AS new, count(*) FILTER (WHERE s.k1 IS NULL) AS gone FROM states_before b FULL JOIN :states s USING (k1);
+SELECT differences('m_states');
+-- What is there of them serves the next differential refresh.
+INSERT INTO g SELECT i, 1000 FROM generate_series(5, 9) i;
+UPDATE g SET k = 60 WHERE k = 11;
+SELECT pgtrickle.refresh_stream_table('m_states', 'DIFFERENTIAL');
+SELECT did('m_states'), differences('m_states');
+
 -- History: clock times, phases.
 SELECT DISTINCT h.status, h.initiated_by, end_time > start_time AS took_time, h.duration_ms > 0 AS measured,
 	h.data_timestamp BETWEEN start_time AND end_time AS dated, (SELECT string_agg(k, ',' ORDER BY k) FROM jsonb_object_keys(phases) k)
