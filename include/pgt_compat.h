@@ -28,6 +28,7 @@
 #include "replication/output_plugin.h"
 #include "replication/reorderbuffer.h"
 #include "replication/message.h"
+#include "rewrite/rewriteManip.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -172,6 +173,19 @@ pgt_compat_entry_columns(RangeTblEntry *rte, int rtindex, int levels_up)
 	expandRTE(rte, rtindex, levels_up, -1, true, NULL, &vars);
 #endif
 	return vars;
+}
+
+/* Expressions of a subquery in place of the columns of its entry, which has all of them. */
+static inline Node *
+pgt_compat_replace_columns(Node *node, int rtindex, RangeTblEntry *rte, List *targetlist)
+{
+#if PG_VERSION_NUM >= 180000
+	return ReplaceVarsFromTargetList(node, rtindex, 0, rte, targetlist, 0, REPLACEVARS_REPORT_ERROR,
+									 0, NULL);
+#else
+	return ReplaceVarsFromTargetList(node, rtindex, 0, rte, targetlist, REPLACEVARS_REPORT_ERROR, 0,
+									 NULL);
+#endif
 }
 
 /* ---- logical decoding ---- */

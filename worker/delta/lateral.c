@@ -189,8 +189,8 @@ open_subquery(Query *query, int rtindex)
 		if (entry->rtekind != RTE_RELATION && entry->rtekind != RTE_JOIN)
 			entry->lateral = true;
 	}
-	replaced = (Query *) ReplaceVarsFromTargetList(
-		(Node *) query, rtindex, 0, rte, subquery->targetList, REPLACEVARS_REPORT_ERROR, 0, NULL);
+	replaced = (Query *) pgt_compat_replace_columns((Node *) query, rtindex, rte,
+													subquery->targetList);
 	/* Other parts of the tree are looked at right now. */
 	query->targetList = replaced->targetList;
 	query->havingQual = replaced->havingQual;
