@@ -22,6 +22,8 @@
 #include "parser/parsetree.h"
 #include "rewrite/rewriteManip.h"
 
+#include "pgt_compat.h"
+
 #include "delta_internal.h"
 
 /* ---- Which ---- */
