@@ -58,17 +58,17 @@ SELECT pgt_name FROM pgtrickle.pgt_stream_tables WHERE pgt_schema = 'not_in' AND
 SELECT name, explain_refresh_mode.reason FROM unnest('{plain,two,correlated,shown,in_having}'::text[]) name, pgtrickle.explain_refresh_mode(name) WHERE effective_mode = 'FULL';
 
 -- The subquery is empty: NOT IN is true even for null.
-CALL check_all(); TABLE plain; TABLE is_unknown;
+CALL check_all(); SELECT * FROM plain ORDER BY 1; SELECT * FROM is_unknown ORDER BY 1;
 -- From empty to null: nothing is NOT IN.
 INSERT INTO i VALUES (1, NULL, NULL, 1);
-CALL check_all(); TABLE plain; TABLE is_unknown;
+CALL check_all(); SELECT * FROM plain ORDER BY 1; SELECT * FROM is_unknown ORDER BY 1;
 -- Back to empty, then a value, then null beside it.
 DELETE FROM i;
-CALL check_all(); TABLE plain;
+CALL check_all(); SELECT * FROM plain ORDER BY 1;
 INSERT INTO i VALUES (2, 1, 'p', 1);
-CALL check_all(); TABLE plain; TABLE two;
+CALL check_all(); SELECT * FROM plain ORDER BY 1; SELECT * FROM two ORDER BY 1;
 INSERT INTO i VALUES (3, NULL, 'p', 2), (4, 4, NULL, 2);
-CALL check_all(); TABLE two;
+CALL check_all(); SELECT * FROM two ORDER BY 1;
 -- A null becomes a value and a value null.
 UPDATE i SET x = 2, y = 'q' WHERE id = 3; UPDATE i SET x = NULL WHERE id = 2;
 CALL check_all();
@@ -76,7 +76,7 @@ UPDATE i SET x = 1 WHERE id = 2; UPDATE o SET a = NULL WHERE id = 1; UPDATE o SE
 CALL check_all();
 -- Only one column of two is null, on one side and on the other; that decides if the other column differs.
 UPDATE i SET x = 1, y = NULL; UPDATE o SET a = 1, b = NULL WHERE id IN (2, 6);
-CALL check_all(); TABLE two;
+CALL check_all(); SELECT * FROM two ORDER BY 1;
 UPDATE i SET x = NULL, y = 'z' WHERE id = 2; UPDATE o SET a = NULL, b = 'q' WHERE id = 2; INSERT INTO n VALUES (1, 'q'), (3, 'p'), (3, 'p');
 CALL check_all();
 -- Null moves to another group; both sides change at once.
@@ -87,7 +87,7 @@ CALL check_all();
 DELETE FROM i WHERE x IS NULL; TRUNCATE n;
 CALL check_all();
 TRUNCATE i;
-CALL check_all(); TABLE plain; TABLE shown;
+CALL check_all(); SELECT * FROM plain ORDER BY 1; SELECT * FROM shown ORDER BY 1;
 INSERT INTO i SELECT k, CASE WHEN k % 7 > 0 THEN k % 5 END, CASE WHEN k % 3 > 0 THEN 'p' END, k % 4 FROM generate_series(10, 60) k;
 INSERT INTO o SELECT k, CASE WHEN k % 6 > 0 THEN k % 9 END, CASE WHEN k % 4 > 0 THEN 'q' END, k % 5 FROM generate_series(10, 60) k;
 CALL check_all();
