@@ -7,8 +7,8 @@
 #   make demo           a shop, four stream tables, a writer, and what comes out
 #   make help           the other targets
 #
-# Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle),
-# BENCH, TPCH, MEMORY, CORPUS, ORACLE (options of these, such as BENCH='--only join'),
+# Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle, soak),
+# BENCH, TPCH, MEMORY, CORPUS, ORACLE, SOAK (options of these, such as BENCH='--only join'),
 # ASSERTS (folder of oracle-asserts' server), PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
 
 PG_CONFIG ?= pg_config
@@ -76,6 +76,10 @@ oracle-asserts: deps
 corpus: deps
 	$(SANDBOX) --test-points -- t/corpus/run.sh $(CORPUS)
 
+# Minutes to hours: writers, DDL, kill -9 and terminate storms, see t/soak/README.md.
+soak: deps
+	$(SANDBOX) --test-points -- t/soak/run.sh $(SECONDS) $(if $(SEED),--seed $(SEED)) $(SOAK)
+
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
@@ -113,6 +117,7 @@ help:
 	@echo '  make oracle-ubsan         the same, built with -fsanitize=undefined'
 	@echo '  make oracle-asserts       the same on a PostgreSQL with assertions, which it builds once into ASSERTS'
 	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
+	@echo '  make soak SECONDS=3600    writers, DDL, kill -9 and terminate storms, compared at each frontier'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
 	@echo '  make bench-memory         millions of changed rows, thousands of refreshes: private memory'
@@ -121,4 +126,4 @@ help:
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
-	oracle oracle-ubsan oracle-asserts corpus bench bench-tpch bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-memory demo demo-keep check-version-sync clean help
