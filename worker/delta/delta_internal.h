@@ -314,14 +314,21 @@ typedef struct Inputs
 
 extern char *pgt_plan_emit(const PgtStage *stage, Purpose purpose, EmitContext *context,
 						   const Bitmapset *nulls);
-extern PgtPlan *pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered);
+typedef enum PlanOrder
+{
+	ORDER_OURS, /* that of order.c */
+	ORDER_PLANNERS,
+	ORDER_DOUBTFUL /* the planner's, where it promises much */
+} PlanOrder;
+
+extern PgtPlan *pgt_plan_statement(const char *sql, Inputs *inputs, PlanOrder order);
 extern PgtPlan *pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose,
 							 Inputs *inputs, const Bitmapset *nulls);
 
 /* Plans a statement for a delta of one row, as it is: hash joins are no way out. */
 extern PgtPlan *pgt_plan_small(const char *sql, Inputs *inputs, bool ordered);
 extern const char *pgt_plan_purpose_name(Purpose purpose);
-extern bool pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose, const EmitContext *emit);
+extern PlanOrder pgt_plan_order(const PgtStage *stage, Purpose purpose, const EmitContext *emit);
 
 /* statistics.c: plans a prepared statement; its change sets have their tables' statistics */
 extern PlannedStmt *pgt_statistics_plan(PgtPlan *plan, const Inputs *inputs);

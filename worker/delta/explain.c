@@ -167,8 +167,7 @@ explain_statement(PgtDelta *delta, const PgtStage *stage, Purpose purpose, PgtDe
 	text->purpose = pgt_plan_purpose_name(purpose);
 	text->sql = pgt_plan_emit(stage, purpose, &inputs->emit, NULL);
 	explain_plan(
-		text,
-		pgt_plan_statement(text->sql, inputs, pgt_plan_is_ordered(stage, purpose, &inputs->emit)),
+		text, pgt_plan_statement(text->sql, inputs, pgt_plan_order(stage, purpose, &inputs->emit)),
 		inputs, input->snapshot, analyze);
 	return text;
 }

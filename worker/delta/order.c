@@ -5,7 +5,7 @@
  * has: statistics.c), so where one is read, the engine fixes the order: start at the smallest delta, then join what is found by an
  * index, small, or a delta, and leaves the least rows by statistics
  * (order_rows.c), then equalities without an index. The result is a left-deep tree of
- * explicit joins, planned under join_collapse_limit = 1 where pgt_plan_is_ordered
+ * explicit joins, planned under join_collapse_limit = 1 where pgt_plan_order
  * says so; otherwise it is but the way in which the joins are written.
  */
 #include "postgres.h"

@@ -40,7 +40,8 @@
 
 #define SMALL_DELTA 2000 /* images; above, hash joins are allowed */
 #define SMALL_ESTIMATE 50
-#define FEW_ROWS 100 /* where several inputs are small, some are smaller */
+#define MUCH_CHEAPER 2 /* times: what the planner has to promise for the keys of large deltas */
+#define FEW_ROWS 100   /* where several inputs are small, some are smaller */
 #define FEW_ESTIMATE 20
 #define MORE_ESTIMATE 500
 #define SMALL_TABLE_PAGES 64 /* reading this much whole is no defect of a plan */
@@ -294,8 +295,8 @@ set_planner(Freedom freedom, bool ordered)
 		{"join_collapse_limit", ordered ? "1" : "10"},
 		{"from_collapse_limit", ordered ? "1" : "10"},
 		/* What deltas are about was written a moment ago: it is in memory. */
-		{"seq_page_cost", "0.5"},
-		{"random_page_cost", "0.5"},
+		{"seq_page_cost", "0.1"},
+		{"random_page_cost", "0.1"},
 		{"cpu_tuple_cost", "0.02"},
 		{"max_parallel_workers_per_gather", "0"},
 		{"jit", "off"},
@@ -350,13 +351,14 @@ pgt_plan_small(const char *sql, Inputs *inputs, bool ordered)
 
 /* Plans a statement; NULL if the plan would read a table of some size whole and must not. */
 static PgtPlan *
-plan_with(const char *sql, Inputs *inputs, bool ordered, Freedom freedom)
+plan_with(const char *sql, Inputs *inputs, bool ordered, Freedom freedom, double *cost)
 {
 	int level = set_planner(freedom, ordered);
 	PgtPlan *plan = pgt_spi_prepare(sql, inputs->inputs, inputs->ninputs, CURSOR_OPT_GENERIC_PLAN);
 	PlannedStmt *stmt = pgt_statistics_plan(plan, inputs);
 
 	AtEOXact_GUC(false, level);
+	*cost = stmt->planTree->total_cost;
 	if (freedom == FREEDOM_ALL || !reads_whole_table(stmt->planTree, stmt->rtable))
 		return plan;
 	pgt_spi_free_plan(plan);
@@ -375,20 +377,43 @@ small_estimate(const Inputs *inputs, int i)
 	return inputs->inputs[i].estimate <= FEW_ROWS ? FEW_ESTIMATE : MORE_ESTIMATE;
 }
 
-PgtPlan *
-pgt_plan_statement(const char *sql, Inputs *inputs, bool ordered)
+/*
+ * Keys of a large delta. Rows found by many look-ups in an index that is not unique
+ * cost more than the planner takes for them, and such a way to the keys may seem
+ * the cheaper one; in our order, each changed row is looked up once.
+ */
+static PgtPlan *
+plan_keys(const char *sql, Inputs *inputs)
 {
+	double our_cost;
+	double cost;
+	PgtPlan *ours = plan_with(sql, inputs, true, FREEDOM_ALL, &our_cost);
+	PgtPlan *other = plan_with(sql, inputs, false, FREEDOM_ALL, &cost);
+	bool cheaper = cost * MUCH_CHEAPER < our_cost;
+
+	pgt_spi_free_plan(cheaper ? ours : other);
+	return cheaper ? other : ours;
+}
+
+PgtPlan *
+pgt_plan_statement(const char *sql, Inputs *inputs, PlanOrder order)
+{
+	bool ordered = order == ORDER_OURS;
 	bool large = inputs->nrows > SMALL_DELTA;
 	PgtPlan *plan = NULL;
+	double cost;
 
 	for (int i = 0; i < inputs->ninputs && !large; i++)
 		inputs->inputs[i].estimate = small_estimate(inputs, i);
 	if (!large)
-		plan = plan_with(sql, inputs, ordered, FREEDOM_INDEXED);
+		plan = plan_with(sql, inputs, ordered, FREEDOM_INDEXED, &cost);
 	if (!large && plan == NULL)
-		plan = plan_with(sql, inputs, ordered, FREEDOM_LOOPS);
+		plan = plan_with(sql, inputs, ordered, FREEDOM_LOOPS, &cost);
 	/* Without an index, one hash of the delta beats a scan for every row of it. */
-	return plan != NULL ? plan : plan_with(sql, inputs, ordered, FREEDOM_ALL);
+	if (plan != NULL)
+		return plan;
+	return order == ORDER_DOUBTFUL ? plan_keys(sql, inputs)
+								   : plan_with(sql, inputs, ordered, FREEDOM_ALL, &cost);
 }
 
 /*
@@ -418,15 +443,17 @@ pgt_plan_purpose_name(Purpose purpose)
 }
 
 /*
- * Has a statement to be joined in the order in which it is written (order.c)? The
- * planner finds a better one where it has statistics.
+ * In whose order is a statement joined: in the one in which it is written (order.c), or
+ * in the planner's, which finds a better one where it has statistics?
  */
-bool
-pgt_plan_is_ordered(const PgtStage *stage, Purpose purpose, const EmitContext *emit)
+PlanOrder
+pgt_plan_order(const PgtStage *stage, Purpose purpose, const EmitContext *emit)
 {
 	if (purpose == PURPOSE_ROWS_OF_KEYS || purpose == PURPOSE_OLD_ROWS_OF_KEYS)
-		return pgt_emit_is_ordered(stage);
-	return emit->ctes != NULL || emit->before != NIL;
+		return pgt_emit_is_ordered(stage) ? ORDER_OURS : ORDER_PLANNERS;
+	if (emit->ctes != NULL || emit->before != NIL)
+		return ORDER_OURS;
+	return purpose == PURPOSE_KEYS ? ORDER_DOUBTFUL : ORDER_PLANNERS;
 }
 
 char *
@@ -499,7 +526,7 @@ pgt_plan_get(PgtDelta *delta, const PgtStage *stage, Purpose purpose, Inputs *in
 		}
 		drop_plan(entry);
 	}
-	plan = pgt_plan_statement(sql, inputs, pgt_plan_is_ordered(stage, purpose, &inputs->emit));
+	plan = pgt_plan_statement(sql, inputs, pgt_plan_order(stage, purpose, &inputs->emit));
 	entry = hash_search(plans, &key, HASH_ENTER, &found);
 	entry->plan = plan;
 	entry->sql = MemoryContextStrdup(CacheMemoryContext, sql);
