@@ -160,8 +160,11 @@ for my $table ('connected', '"Grouped !"', 'above')
 	wait_for_fresh($node, $table);
 	stream_table_is_right($node, $table, "$table equals its query");
 }
+# ALTER SCHEMA ... RENAME takes no lock that a reader could wait for: a statement that has its text, but is
+# not parsed yet, names the schema as it was.
 is(sql(q{SELECT string_agg(DISTINCT h.error_message, '; ') FROM pgtrickle.pgt_refresh_history h JOIN pgtrickle.pgt_stream_tables USING (pgt_id)
-	WHERE h.status = 'FAILED' AND sqlstate NOT IN ('55P03', '40P01') AND pgt_name !~ 'locked'}), '', 'no refresh failed but for locks');
+	WHERE h.status = 'FAILED' AND sqlstate NOT IN ('55P03', '40P01') AND pgt_name !~ 'locked'
+	AND error_message !~ '^(schema|relation) "elsewhere[."].*does not exist'}), '', 'no refresh failed but for locks and the new name of a schema');
 is(sql(q{SELECT count(*) FROM pgtrickle.pgt_stream_tables WHERE status <> 'ACTIVE'}), '0', 'all are active');
 
 # --- off and on ------------------------------------------------------------------------------

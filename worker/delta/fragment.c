@@ -109,6 +109,18 @@ with_absent(List *fragments, Node *side)
 	return result;
 }
 
+/* Values that have no text: an anonymous row, an array of them. */
+static bool
+has_anonymous_rows(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const) && !((Const *) node)->constisnull)
+		return ((Const *) node)->consttype == RECORDOID ||
+			   ((Const *) node)->consttype == RECORDARRAYOID;
+	return expression_tree_walker(node, has_anonymous_rows, context);
+}
+
 /* Adds conditions as this kind of row sees them; false if they can never hold. */
 static bool
 add_quals(Fragment *fragment, List *quals)
@@ -120,7 +132,12 @@ add_quals(Fragment *fragment, List *quals)
 		Node *qual = pgt_tree_null_vars(lfirst(lc), fragment->absent);
 
 		if (qual != lfirst(lc))
-			qual = eval_const_expressions(NULL, qual);
+		{
+			Node *simple = eval_const_expressions(NULL, qual);
+
+			if (!has_anonymous_rows(simple, NULL))
+				qual = simple;
+		}
 		if (IsA(qual, Const))
 		{
 			if (((Const *) qual)->constisnull || !DatumGetBool(((Const *) qual)->constvalue))

@@ -188,6 +188,71 @@ add_row(RangeTblEntry *rte, Oid type)
 	return number;
 }
 
+/*
+ * "row IS NULL" asks every column, of an absent row too. Asked of ROW(columns)::type,
+ * PostgreSQL (15 to 18) would ask the dropped columns as well, which a row of the table
+ * does not have; so these tests ask the columns.
+ */
+static Node *
+ask_columns(NullTest *test, RangeTblEntry *rte, int depth)
+{
+	List *tests = NIL;
+	ListCell *lc;
+
+	foreach (lc, pgt_compat_entry_columns(rte, ((Var *) test->arg)->varno, depth))
+	{
+		NullTest *column = makeNode(NullTest);
+
+		if (is_dropped(rte, foreach_current_index(lc) + 1))
+			continue;
+		column->arg = lfirst(lc);
+		column->nulltesttype = test->nulltesttype;
+		column->location = -1;
+		tests = lappend(tests, column);
+	}
+	return tests == NIL ? (Node *) test : (Node *) make_ands_explicit(tests);
+}
+
+static Node *
+null_test_mutator(Node *node, void *context)
+{
+	RowContext *ctx = context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, NullTest) && ((NullTest *) node)->argisrow && IsA(((NullTest *) node)->arg, Var))
+	{
+		Var *var = (Var *) ((NullTest *) node)->arg;
+		RangeTblEntry *rte;
+
+		if (var->varlevelsup != ctx->depth || var->varattno != 0)
+			return node;
+		rte = rt_fetch(var->varno, ctx->query->rtable);
+		if (rte->rtekind != RTE_RELATION && rte->rtekind != RTE_SUBQUERY)
+			return node;
+		return ask_columns((NullTest *) node, rte, ctx->depth);
+	}
+	if (IsA(node, Query))
+	{
+		Query *query;
+
+		ctx->depth++;
+		query = query_tree_mutator((Query *) node, null_test_mutator, context, 0);
+		ctx->depth--;
+		return (Node *) query;
+	}
+	return expression_tree_mutator(node, null_test_mutator, context);
+}
+
+static void
+rewrite_null_tests(Query *query)
+{
+	RowContext context = {.query = query};
+
+	(void) query_tree_mutator(query, null_test_mutator, &context,
+							  QTW_DONT_COPY_QUERY | QTW_IGNORE_JOINALIASES);
+}
+
 static void
 rewrite_rows(Query *query, const Bitmapset *nullable)
 {
@@ -244,6 +309,7 @@ pgt_rewrite_rows(Query *query)
 	if (query->setOperations != NULL)
 		return;
 	pgt_tree_nullable_rtindexes((Node *) query->jointree, false, &nullable);
+	rewrite_null_tests(query);
 	rewrite_rows(query, nullable);
 	rewrite_tableoids(query);
 }

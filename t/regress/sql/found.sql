@@ -334,6 +334,26 @@ SELECT * FROM check_st('asked_twice');
 SELECT pgtrickle.create_stream_table('asked_ten', 'WITH RECURSIVE r(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r) SELECT * FROM r LIMIT 10');
 SELECT count(*) FROM asked_ten;
 
+-- Whether a row is null does not depend on columns that were dropped.
+CREATE TABLE lost_column (id int PRIMARY KEY, k int, gone int);
+CREATE TABLE lost_none (id int PRIMARY KEY);
+INSERT INTO lost_column VALUES (1, 1, 1), (2, NULL, 2);
+INSERT INTO lost_none VALUES (1), (2), (3);
+ALTER TABLE lost_column DROP COLUMN gone;
+SELECT pgtrickle.create_stream_table('lost_alone', 'SELECT id, l IS NULL AS a, l IS NOT NULL AS b, count(l) FROM lost_column AS l GROUP BY id, l', refresh_mode => 'DIFFERENTIAL');
+SELECT pgtrickle.create_stream_table('lost_joined',
+	'SELECT n.id, l IS NULL AS a, l IS NOT NULL AS b, l FROM lost_none AS n LEFT JOIN lost_column AS l USING (id) WHERE NOT (l IS NULL AND n.id = 9)', refresh_mode => 'DIFFERENTIAL');
+-- Of an absent side it is known, but has no text.
+SELECT pgtrickle.create_stream_table('lost_text',
+	'SELECT n.id, s::text AS t FROM lost_none AS n LEFT JOIN (SELECT id, k FROM lost_column WHERE k > 0) AS s USING (id) WHERE ROW(s.k, s.id)::text <> ''(,)'' OR n.id > 2', refresh_mode => 'DIFFERENTIAL');
+SELECT * FROM lost_alone ORDER BY id;
+SELECT * FROM lost_joined ORDER BY id;
+INSERT INTO lost_column VALUES (3, NULL);
+UPDATE lost_column SET k = 2 WHERE id = 2;
+SELECT * FROM check_st('lost_alone');
+SELECT * FROM check_st('lost_joined');
+SELECT * FROM check_st('lost_text');
+
 -- Foreign keys do not cascade in a session that applies replicated changes.
 SELECT pgtrickle.create_stream_table('replicated', 'SELECT id FROM null_a');
 SET session_replication_role = replica;
