@@ -62,7 +62,8 @@ typedef struct PgtReadyItem
 {
 	int64_t id;
 	int level;		  /* in the graph of dependencies */
-	double staleness; /* pgt_ready_staleness */
+	double staleness; /* pgt_ready_staleness, or pgt_sla_urgency */
+	int64_t deadline; /* the time at which its SLA is broken; 0: it has none */
 } PgtReadyItem;
 
 /*
@@ -72,7 +73,7 @@ typedef struct PgtReadyItem
  */
 extern double pgt_ready_staleness(int64_t now, int64_t pending_since, int64_t forecast,
 								  int64_t interval);
-/* For qsort: by level, then the stalest first, then by id. */
+/* For qsort: by level, then the stalest first, then the earliest deadline, then by id. */
 extern int pgt_ready_compare(const void *left, const void *right);
 
 #endif /* PGT_READY_H */

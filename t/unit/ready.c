@@ -61,5 +61,11 @@ main(void)
 	ok(items[0].id == 3 && items[1].id == 2 && items[2].id == 4 && items[3].id == 5 &&
 		   items[4].id == 1,
 	   "order: level, the stalest, id");
+	items[1].deadline = items[2].deadline = NOW + 2;
+	items[3].deadline = NOW + 1;
+	items[2].deadline = 0;
+	qsort(items, 5, sizeof(items[0]), pgt_ready_compare);
+	ok(items[0].id == 3 && items[1].id == 5 && items[2].id == 2 && items[3].id == 4,
+	   "equally stale: the earliest deadline first, and before none");
 	return test_done();
 }

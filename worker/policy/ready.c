@@ -89,5 +89,11 @@ pgt_ready_compare(const void *left, const void *right)
 		return (a->level > b->level) - (a->level < b->level);
 	if (a->staleness != b->staleness)
 		return (a->staleness < b->staleness) - (a->staleness > b->staleness);
+	if (a->deadline != b->deadline)
+	{
+		if (a->deadline == 0 || b->deadline == 0)
+			return a->deadline == 0 ? 1 : -1;
+		return a->deadline > b->deadline ? 1 : -1;
+	}
 	return (a->id > b->id) - (a->id < b->id);
 }

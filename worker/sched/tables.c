@@ -573,7 +573,7 @@ choose(SchedTables *tables, const bool *leave_out)
 	for (int i = 0; i < tables->count; i++)
 	{
 		SchedTable *table = &tables->tables[i];
-		PgtReadyItem item;
+		PgtReadyItem item = {0};
 
 		if (table->readiness != PGT_READY_NOW || leave_out[i])
 			continue;
