@@ -201,7 +201,7 @@ extern PgtSlaFeasibility pgt_sla_check(int64_t sla, int64_t forecast, int64_t pa
 #define PGT_SLA_MINUTES 60
 #define PGT_SLA_HOURS 24
 #define PGT_SLA_QUARTERS 4
-#define PGT_SLA_STEPS 48 /* of staleness: half octaves from 1 ms to 4.6 h */
+#define PGT_SLA_STEPS 50 /* of staleness: half octaves from 1 ms to 4.6 h */
 #define PGT_SLA_RECORD_SIZE \
 	(4 + PGT_SLA_MINUTES + 3 * PGT_SLA_HOURS + PGT_SLA_QUARTERS * PGT_SLA_STEPS)
 
@@ -210,7 +210,7 @@ typedef struct PgtSlaRecord
 	double values[PGT_SLA_RECORD_SIZE];
 } PgtSlaRecord;
 
-/* Begins at now, if it has not begun; otherwise moves it on to now. */
+/* Begins at now, if it has not begun; otherwise time has passed until now with nothing pending. */
 extern void pgt_sla_record_advance(PgtSlaRecord *record, int64_t now);
 /* A refresh has committed just now that took over what was pending since then. */
 extern void pgt_sla_record_refresh(PgtSlaRecord *record, int64_t now, int64_t pending_since,
