@@ -34,6 +34,9 @@ extern const char *pgt_capture_reason(Oid relid);
  */
 extern void pgt_capture_install(Oid relid, Bitmapset *columns, bool is_stream_table);
 
+/* Are its changes written down by refreshes, since it is a stream table? Cached. */
+extern bool pgt_capture_is_stream_table(Oid relid);
+
 /* Drops triggers, buffer and row if nobody reads the relation any more. */
 extern void pgt_capture_release(Oid relid);
 
@@ -65,12 +68,12 @@ extern PgtChangeSet *pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFr
 extern void pgt_capture_free(PgtChangeSet *changes);
 
 /*
- * Is there a change after `from`? For a look at idle sources: takes no lock
+ * Is there a change after `from`, and before `to` if that is not NULL? For a look at idle sources: takes no lock
  * that stays, and may miss what is committed meanwhile. looked_xmin: everything
  * of older transactions was looked at before with the same `from`; 0: nothing was.
  */
-extern bool pgt_capture_has_news(Oid relid, const PgtFrontier *from, uint64 looked_xmin,
-								 Snapshot snapshot);
+extern bool pgt_capture_has_news(Oid relid, const PgtFrontier *from, const PgtFrontier *to,
+								 uint64 looked_xmin, Snapshot snapshot);
 
 /*
  * Must be called for every captured source before the refresh takes its

@@ -32,6 +32,7 @@ typedef struct PgtFrontier
 typedef struct PgtFrontierRow
 {
 	PgtFrontier frontier;
+	PgtFrontier base; /* see PgtFrontierUpdate */
 	int64 epoch;
 	TimestampTz data_timestamp;	 /* 0 if none */
 	TimestampTz last_refresh_at; /* 0 if none */
@@ -50,7 +51,9 @@ typedef struct PgtFrontierRow
 /* What one finished refresh writes into the row. */
 typedef struct PgtFrontierUpdate
 {
-	PgtFrontier frontier;
+	PgtFrontier frontier; /* up to where changes of the sources are taken over */
+	PgtFrontier base;	  /* what the rows show of the tables that are no stream tables; invalid if
+						   * they show some as of one time, some as of another */
 	TimestampTz data_timestamp;
 	int64 refresh_id;
 	const char *mode;			   /* FULL, DIFFERENTIAL, REINITIALIZE */
@@ -83,6 +86,8 @@ extern void pgt_frontier_create(int64 pgt_id);
 
 /* Reads the row, the frontier is invalid if written by another cluster; false if there is none. */
 extern bool pgt_frontier_find(int64 pgt_id, PgtFrontierRow *row);
+/* The same as a snapshot sees it. */
+extern bool pgt_frontier_find_at(int64 pgt_id, Snapshot snapshot, PgtFrontierRow *row);
 /* The same, but creates it if missing (and waits for whoever is doing so). */
 extern void pgt_frontier_get(int64 pgt_id, PgtFrontierRow *row);
 extern void pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update);

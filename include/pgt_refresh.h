@@ -27,6 +27,7 @@ typedef struct PgtRefreshRequest
 	int attempt;
 	Snapshot snapshot; /* refresh to this one, after pgt_refresh_prepare; NULL: to a new one */
 	TimestampTz snapshot_at; /* when it was taken */
+	bool aligned; /* do nothing, result APART, if what it reads shows different snapshots */
 	/*
 	 * The table still has the rows of another query, without identity: compute
 	 * everything, write the difference, and only then make the identity index.
@@ -39,7 +40,7 @@ typedef struct PgtRefreshRequest
 
 typedef struct PgtRefreshResult
 {
-	const char *action; /* NO_DATA FULL DIFFERENTIAL REINITIALIZE SKIP */
+	const char *action; /* NO_DATA FULL DIFFERENTIAL REINITIALIZE SKIP APART */
 	const char *reason; /* NULL, or why that action */
 	int64 rows_in;
 	int64 rows_inserted;

@@ -50,10 +50,16 @@ CREATE TABLE pgtrickle.pgt_frontiers (
 	rows_inserted bigint NOT NULL DEFAULT 0,
 	rows_updated bigint NOT NULL DEFAULT 0,
 	rows_deleted bigint NOT NULL DEFAULT 0,
-	cost_model real[]
+	cost_model real[],
+	base_snapshot pg_snapshot,
+	base_xid xid8,
+	base_cmd bigint
 ) WITH (fillfactor = 30, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgtrickle.pgt_frontiers IS
 	'up to where each stream table is refreshed, and how that went; means nothing in another cluster, so it is not dumped';
+COMMENT ON COLUMN pgtrickle.pgt_frontiers.snapshot IS 'changes of the sources are taken over up to here';
+COMMENT ON COLUMN pgtrickle.pgt_frontiers.base_snapshot IS
+	'of the tables at the ends of all paths, what the rows show; NULL if they show some of these tables as of one time, some as of another';
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.epoch IS 'counts FULL refreshes; stage rows of an older epoch are stale';
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.cost_model IS 'what refreshes took, by number of pending rows; forecasts are made from it';
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.rebuild_reason IS 'not NULL: the next refresh computes everything, for this reason';

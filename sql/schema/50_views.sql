@@ -40,7 +40,7 @@ CREATE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 			WHEN here.it_is IS NOT TRUE THEN 'INITIALIZING'
 			ELSE 'ACTIVE' END AS status,
 		coalesce(here.it_is, false) AS is_populated,
-		CASE WHEN here.it_is THEN f.snapshot END AS frontier,
+		CASE WHEN here.it_is THEN f.base_snapshot END AS frontier,
 		f.data_timestamp, f.last_refresh_at, f.last_refresh_id, f.rebuild_reason,
 		coalesce(f.consecutive_errors, 0) AS consecutive_errors,
 		CASE WHEN d.paused THEN 'paused by user' ELSE f.suspended_reason END AS suspended_reason,

@@ -4,7 +4,17 @@
 
 -- 10_catalog.sql
 
-ALTER TABLE pgtrickle.pgt_frontiers ADD COLUMN cost_model real[];
+ALTER TABLE pgtrickle.pgt_frontiers
+	ADD COLUMN cost_model real[],
+	ADD COLUMN base_snapshot pg_snapshot,
+	ADD COLUMN base_xid xid8,
+	ADD COLUMN base_cmd bigint;
+COMMENT ON COLUMN pgtrickle.pgt_frontiers.snapshot IS 'changes of the sources are taken over up to here';
+COMMENT ON COLUMN pgtrickle.pgt_frontiers.base_snapshot IS
+	'of the tables at the ends of all paths, what the rows show; NULL if they show some of these tables as of one time, some as of another';
+UPDATE pgtrickle.pgt_frontiers f SET base_snapshot = snapshot, base_xid = own_xid, base_cmd = own_cmd
+	WHERE NOT EXISTS (SELECT FROM pgtrickle.pgt_dependencies d
+		WHERE d.pgt_id = f.pgt_id AND d.source_type = 'STREAM_TABLE');
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.cost_model IS 'what refreshes took, by number of pending rows; forecasts are made from it';
 
 ALTER TABLE pgtrickle.pgt_refresh_history
@@ -15,6 +25,29 @@ COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_ms IS
 COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_full_ms IS 'the same of a full one';
 
 -- 50_views.sql
+
+CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
+	SELECT d.pgt_id, d.pgt_relid, n.nspname AS pgt_schema, c.relname AS pgt_name,
+		pg_catalog.pg_get_viewdef(d.view_relid) AS defining_query, d.original_query,
+		d.schedule, d.refresh_mode, f.effective_mode, d.full_reason,
+		CASE WHEN d.paused OR f.suspended_reason IS NOT NULL THEN 'SUSPENDED'
+			WHEN f.last_sqlstate IS NOT NULL THEN 'ERROR'
+			WHEN here.it_is IS NOT TRUE THEN 'INITIALIZING'
+			ELSE 'ACTIVE' END AS status,
+		coalesce(here.it_is, false) AS is_populated,
+		CASE WHEN here.it_is THEN f.base_snapshot END AS frontier,
+		f.data_timestamp, f.last_refresh_at, f.last_refresh_id, f.rebuild_reason,
+		coalesce(f.consecutive_errors, 0) AS consecutive_errors,
+		CASE WHEN d.paused THEN 'paused by user' ELSE f.suspended_reason END AS suspended_reason,
+		f.last_sqlstate, f.last_error_message, f.last_error_at, f.next_retry_at,
+		d.diamond_consistency, d.identity, d.created_at, d.updated_at
+	FROM pgtrickle.pgt_definitions d
+		JOIN pg_catalog.pg_class c ON c.oid = d.pgt_relid
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		CROSS JOIN LATERAL (SELECT f.snapshot IS NOT NULL
+			AND pgtrickle.frontier_is_here(f.system_id, f.database_id) AS it_is) here
+	WHERE pgtrickle.can_see(d.pgt_relid);
 
 CREATE FUNCTION pgtrickle.forecast(cost_model real[], pending_rows bigint,
 	source_rows double precision, OUT forecast_ms double precision,

@@ -256,6 +256,14 @@ check_columns(const CaptureSource *source)
 	return reason;
 }
 
+bool
+pgt_capture_is_stream_table(Oid relid)
+{
+	CaptureSource *source = pgt_capture_map_source(relid);
+
+	return source != NULL && source->method == PGT_CAPTURE_REFRESH;
+}
+
 const char *
 pgt_capture_broken(Oid relid)
 {

@@ -403,7 +403,8 @@ pgt_capture_read(Oid relid, Bitmapset *columns, const PgtFrontier *from, const P
 
 /* Rows of transactions below xmin that finished are judged once and for all by the caller. */
 static bool
-segment_has_news(Oid relid, const PgtFrontier *from, uint64 xmin, Snapshot snapshot)
+segment_has_news(Oid relid, const PgtFrontier *from, const PgtFrontier *to, uint64 xmin,
+				 Snapshot snapshot)
 {
 	Relation segment = table_open(relid, AccessShareLock);
 	SegmentScan scan;
@@ -412,8 +413,13 @@ segment_has_news(Oid relid, const PgtFrontier *from, uint64 xmin, Snapshot snaps
 
 	pgt_capture_scan_begin(&scan, segment, find_start(segment, xmin), snapshot, xmin);
 	while (!news && (tuple = pgt_capture_scan_next(&scan)) != NULL)
-		news = !pgt_frontier_contains(from, FullTransactionIdFromU64(pgt_capture_tuple_xid(tuple)),
-									  pgt_capture_tuple_cmd(tuple));
+	{
+		FullTransactionId xid = FullTransactionIdFromU64(pgt_capture_tuple_xid(tuple));
+		uint32 cmd = pgt_capture_tuple_cmd(tuple);
+
+		news = !pgt_frontier_contains(from, xid, cmd) &&
+			   (to == NULL || pgt_frontier_contains(to, xid, cmd));
+	}
 	pgt_capture_scan_end(&scan);
 	take_note(segment, scan.nblocks); /* the next look begins where this one ended */
 	table_close(segment, AccessShareLock);
@@ -421,14 +427,15 @@ segment_has_news(Oid relid, const PgtFrontier *from, uint64 xmin, Snapshot snaps
 }
 
 bool
-pgt_capture_has_news(Oid relid, const PgtFrontier *from, uint64 looked_xmin, Snapshot snapshot)
+pgt_capture_has_news(Oid relid, const PgtFrontier *from, const PgtFrontier *to, uint64 looked_xmin,
+					 Snapshot snapshot)
 {
 	CaptureSource *source = pgt_capture_map_source(relid);
 	uint64 xmin = Max(looked_xmin, U64FromFullTransactionId(pgt_frontier_xmin(from)));
 
 	for (int i = 0; source != NULL && i < PGT_SEGMENTS; i++)
 		if (OidIsValid(source->segments[i]) &&
-			segment_has_news(source->segments[i], from, xmin, snapshot))
+			segment_has_news(source->segments[i], from, to, xmin, snapshot))
 			return true;
 	return false;
 }

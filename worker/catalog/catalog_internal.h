@@ -15,6 +15,7 @@
 #include "access/htup.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 /* NULL if the extension does not exist in this database. */
 extern Relation pgt_catalog_open(const char *name, LOCKMODE lockmode);
@@ -30,10 +31,11 @@ typedef bool (*PgtCatalogVisitor)(Relation relation, HeapTuple tuple, void *arg)
 
 /*
  * Visits the rows whose column equals key; the newest committed state and this
- * transaction's own. eq: F_INT8EQ or F_OIDEQ. index NULL: the whole table.
+ * transaction's own, or what snapshot sees if it is not NULL. eq: F_INT8EQ or F_OIDEQ. index
+ * NULL: the whole table.
  */
 extern void pgt_catalog_scan(Relation relation, const char *index, AttrNumber column, Oid eq,
-							 Datum key, PgtCatalogVisitor visit, void *arg);
+							 Datum key, Snapshot snapshot, PgtCatalogVisitor visit, void *arg);
 
 /*
  * The newest version of the one row with this key, locked against writers until

@@ -132,7 +132,7 @@ list_rows(const char *index, AttrNumber column, Oid eq, Datum key, PgtCatalogVis
 
 	if (relation == NULL)
 		return NIL;
-	pgt_catalog_scan(relation, index, column, eq, key, visit, &list);
+	pgt_catalog_scan(relation, index, column, eq, key, NULL, visit, &list);
 	table_close(relation, AccessShareLock);
 	return list;
 }

@@ -66,7 +66,10 @@ enum
 	COLUMN_ROWS_UPDATED,
 	COLUMN_ROWS_DELETED,
 	COLUMN_COST_MODEL,
-	COLUMN_COUNT = COLUMN_COST_MODEL
+	COLUMN_BASE_SNAPSHOT,
+	COLUMN_BASE_XID,
+	COLUMN_BASE_CMD,
+	COLUMN_COUNT = COLUMN_BASE_CMD
 };
 
 /* The type pg_snapshot as PostgreSQL lays it out (utils/adt/xid8funcs.c). */
@@ -212,18 +215,19 @@ pgt_frontier_create(int64 pgt_id)
 	pgt_security_restore(&saved);
 }
 
+/* at: the column of the snapshot; those of xid and command come behind it. */
 static void
-read_frontier(Datum *values, bool *nulls, PgtFrontier *frontier)
+read_frontier(Datum *values, bool *nulls, AttrNumber at, PgtFrontier *frontier)
 {
-	if (nulls[COLUMN_SNAPSHOT - 1] || nulls[COLUMN_SYSTEM_ID - 1] ||
+	if (nulls[at - 1] || nulls[COLUMN_SYSTEM_ID - 1] ||
 		!pgt_frontier_is_local(DatumGetInt64(values[COLUMN_SYSTEM_ID - 1]),
 							   DatumGetObjectId(values[COLUMN_DATABASE_ID - 1])))
 		return;
 	frontier->valid = true;
-	frontier->snapshot = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[COLUMN_SNAPSHOT - 1]));
-	if (!nulls[COLUMN_OWN_XID - 1])
-		frontier->own_xid = DatumGetFullTransactionId(values[COLUMN_OWN_XID - 1]);
-	frontier->own_cmd = nulls[COLUMN_OWN_CMD - 1] ? -1 : DatumGetInt64(values[COLUMN_OWN_CMD - 1]);
+	frontier->snapshot = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[at - 1]));
+	if (!nulls[at])
+		frontier->own_xid = DatumGetFullTransactionId(values[at]);
+	frontier->own_cmd = nulls[at + 1] ? -1 : DatumGetInt64(values[at + 1]);
 }
 
 /* A model of another size is of another release: start anew. */
@@ -260,7 +264,8 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 
 	pgt_catalog_check_columns(relation, COLUMN_COUNT);
 	heap_deform_tuple(tuple, RelationGetDescr(relation), values, nulls);
-	read_frontier(values, nulls, &row->frontier);
+	read_frontier(values, nulls, COLUMN_SNAPSHOT, &row->frontier);
+	read_frontier(values, nulls, COLUMN_BASE_SNAPSHOT, &row->base);
 	row->epoch = DatumGetInt64(values[COLUMN_EPOCH - 1]);
 	if (!nulls[COLUMN_DATA_TIMESTAMP - 1])
 		row->data_timestamp = DatumGetTimestampTz(values[COLUMN_DATA_TIMESTAMP - 1]);
@@ -286,6 +291,12 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 bool
 pgt_frontier_find(int64 pgt_id, PgtFrontierRow *row)
 {
+	return pgt_frontier_find_at(pgt_id, NULL, row);
+}
+
+bool
+pgt_frontier_find_at(int64 pgt_id, Snapshot snapshot, PgtFrontierRow *row)
+{
 	Relation relation = pgt_catalog_open("pgt_frontiers", AccessShareLock);
 
 	memset(row, 0, sizeof(*row));
@@ -293,7 +304,7 @@ pgt_frontier_find(int64 pgt_id, PgtFrontierRow *row)
 	if (relation == NULL)
 		return false;
 	pgt_catalog_scan(relation, "pgt_frontiers_pkey", COLUMN_PGT_ID, F_INT8EQ, Int64GetDatum(pgt_id),
-					 visit_row, row);
+					 snapshot, visit_row, row);
 	table_close(relation, AccessShareLock);
 	return row->epoch >= 0;
 }
@@ -383,19 +394,20 @@ clear_errors(RowChange *change)
 	set_null(change, COLUMN_NEXT_RETRY_AT);
 }
 
+/* at: the column of the snapshot; those of xid and command come behind it. */
 static void
-set_frontier(RowChange *change, const PgtFrontier *frontier)
+set_frontier(RowChange *change, AttrNumber at, const PgtFrontier *frontier)
 {
 	if (!frontier->valid)
 	{
-		set_null(change, COLUMN_SNAPSHOT);
+		set_null(change, at);
 		return;
 	}
-	set_value(change, COLUMN_SNAPSHOT, frontier->snapshot);
-	set_value(change, COLUMN_OWN_XID, FullTransactionIdGetDatum(frontier->own_xid));
+	set_value(change, at, frontier->snapshot);
+	set_value(change, at + 1, FullTransactionIdGetDatum(frontier->own_xid));
 	if (!FullTransactionIdIsValid(frontier->own_xid))
-		set_null(change, COLUMN_OWN_XID);
-	set_value(change, COLUMN_OWN_CMD, Int64GetDatum(frontier->own_cmd));
+		set_null(change, at + 1);
+	set_value(change, at + 2, Int64GetDatum(frontier->own_cmd));
 	set_value(change, COLUMN_SYSTEM_ID, Int64GetDatum((int64) GetSystemIdentifier()));
 	set_value(change, COLUMN_DATABASE_ID, ObjectIdGetDatum(MyDatabaseId));
 }
@@ -435,7 +447,8 @@ pgt_frontier_update(int64 pgt_id, const PgtFrontierUpdate *update)
 	RowChange change;
 
 	begin_change(&change, pgt_id);
-	set_frontier(&change, &update->frontier);
+	set_frontier(&change, COLUMN_SNAPSHOT, &update->frontier);
+	set_frontier(&change, COLUMN_BASE_SNAPSHOT, &update->base);
 	if (update->new_epoch)
 		add_count(&change, COLUMN_EPOCH, 1);
 	set_value(&change, COLUMN_DATA_TIMESTAMP, TimestampTzGetDatum(update->data_timestamp));

@@ -45,7 +45,7 @@ pgt_catalog_check_columns(Relation relation, int count)
 
 void
 pgt_catalog_scan(Relation relation, const char *index, AttrNumber column, Oid eq, Datum key,
-				 PgtCatalogVisitor visit, void *arg)
+				 Snapshot snapshot, PgtCatalogVisitor visit, void *arg)
 {
 	ScanKeyData scankey;
 	Oid index_oid = InvalidOid;
@@ -57,7 +57,7 @@ pgt_catalog_scan(Relation relation, const char *index, AttrNumber column, Oid eq
 		ScanKeyInit(&scankey, column, BTEqualStrategyNumber, eq, key);
 		index_oid = get_relname_relid(index, RelationGetNamespace(relation));
 	}
-	scan = systable_beginscan(relation, index_oid, OidIsValid(index_oid), NULL,
+	scan = systable_beginscan(relation, index_oid, OidIsValid(index_oid), snapshot,
 							  index != NULL ? 1 : 0, &scankey);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		if (!visit(relation, tuple, arg))
@@ -83,7 +83,7 @@ pgt_catalog_lock_row(Relation relation, const char *index, Datum key)
 	HeapTuple tuple = NULL;
 
 	ItemPointerSetInvalid(&tid);
-	pgt_catalog_scan(relation, index, 1, F_INT8EQ, key, keep_tid, &tid);
+	pgt_catalog_scan(relation, index, 1, F_INT8EQ, key, NULL, keep_tid, &tid);
 	if (!ItemPointerIsValid(&tid))
 		return NULL;
 

@@ -98,7 +98,7 @@ list_rows(const char *index, AttrNumber column, Oid eq, Datum key)
 
 	if (relation == NULL)
 		return NIL;
-	pgt_catalog_scan(relation, index, column, eq, key, visit_row, &list);
+	pgt_catalog_scan(relation, index, column, eq, key, NULL, visit_row, &list);
 	table_close(relation, AccessShareLock);
 	return list;
 }

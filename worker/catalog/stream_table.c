@@ -96,7 +96,7 @@ find_row(const char *index, AttrNumber column, Oid eq, Datum key)
 
 	if (relation == NULL)
 		return NULL;
-	pgt_catalog_scan(relation, index, column, eq, key, visit_one, &st);
+	pgt_catalog_scan(relation, index, column, eq, key, NULL, visit_one, &st);
 	table_close(relation, AccessShareLock);
 	return st;
 }
@@ -169,7 +169,7 @@ pgt_stream_table_list(void)
 
 	if (relation == NULL)
 		return NIL;
-	pgt_catalog_scan(relation, NULL, 0, 0, 0, visit_all, &list);
+	pgt_catalog_scan(relation, NULL, 0, 0, 0, NULL, visit_all, &list);
 	table_close(relation, AccessShareLock);
 	list_sort(list, compare_ids);
 	return list;

@@ -34,7 +34,9 @@ pgt_announce_open(void *arg)
 	open.name = pgt_wire_text(get_rel_name(relid));
 	open.mode = pgt_wire_text(refresh->result.action);
 	open.frontier = pgt_wire_text(
-		DatumGetCString(DirectFunctionCall1(pg_snapshot_out, refresh->frontier.snapshot)));
+		refresh->base.valid
+			? DatumGetCString(DirectFunctionCall1(pg_snapshot_out, refresh->base.snapshot))
+			: NULL);
 	size = pgt_wire_encode_open(&open, NULL, 0);
 	message = palloc(size);
 	pgt_wire_encode_open(&open, message, size);

@@ -51,7 +51,7 @@ has_source_news(const PgtSourceUse *source, const PgtFrontier *frontier, uint64 
 				Snapshot snapshot)
 {
 	return pgt_capture_broken(source->relid) != NULL ||
-		   pgt_capture_has_news(source->relid, frontier, looked_xmin, snapshot);
+		   pgt_capture_has_news(source->relid, frontier, NULL, looked_xmin, snapshot);
 }
 
 bool

@@ -451,6 +451,7 @@ write_frontier(Refresh *refresh)
 	PgtFrontierUpdate update = {0};
 
 	update.frontier = refresh->frontier;
+	update.base = refresh->base;
 	update.data_timestamp = refresh->data_timestamp;
 	update.refresh_id = refresh->refresh_id;
 	update.mode = refresh->result.action;
@@ -593,6 +594,13 @@ run_locked(Refresh *refresh)
 		return;
 	take_snapshot(refresh);
 	read_frontier(refresh);
+	if (!pgt_base_find(refresh) && refresh->request->aligned)
+	{
+		refresh->result.action = "APART";
+		refresh->result.reason = "what it reads shows different snapshots";
+		UnregisterSnapshot(refresh->snapshot);
+		return;
+	}
 	read_changes(refresh);
 	decision = pgt_decide_action(refresh);
 	refresh->result.action = decision.action;

@@ -209,12 +209,13 @@ typedef struct Refresh
 	bool sees_all;	/* every source is captured, nothing else can change the result */
 	Snapshot snapshot;
 	PgtFrontierRow row;
-	PgtFrontier frontier; /* the new one */
-	List *changes;		  /* PgtChangeSet of the sources, later also of stages */
-	bool truncated;		  /* a source was */
-	Bitmapset *unindexed; /* numbers of stages whose identity index comes after their rows */
-	const char *broken;	  /* changes may be missing, because */
-	TimestampTz data_timestamp;
+	PgtFrontier frontier;		/* the new one */
+	PgtFrontier base;			/* and of the tables at the ends of all paths */
+	List *changes;				/* PgtChangeSet of the sources, later also of stages */
+	bool truncated;				/* a source was */
+	Bitmapset *unindexed;		/* numbers of stages whose identity index comes after their rows */
+	const char *broken;			/* changes may be missing, because */
+	TimestampTz data_timestamp; /* of base; without one the oldest of what is mixed */
 	int64 refresh_id;
 	bool announced;
 	bool stale_states; /* an aggregate stage was refreshed without its states */
@@ -245,6 +246,12 @@ typedef struct Decision
 extern Decision pgt_decide_action(Refresh *refresh);
 /* Rows of all sources, as the planner estimates them. */
 extern double pgt_decide_source_rows(const Refresh *refresh);
+
+/*
+ * base.c: the snapshot of the tables at the ends of all paths that the rows will show, with its
+ * time. False if there is none: what is read shows several. After the frontier was read.
+ */
+extern bool pgt_base_find(Refresh *refresh);
 
 /* budget.c: the time that a differential refresh may take */
 /* False if there is none: ms is 0, or a refresh around this one has one. */

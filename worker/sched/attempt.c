@@ -61,6 +61,7 @@ refresh_one(PgtJob *job, Snapshot snapshot, TimestampTz snapshot_at)
 	request.attempt = item->attempt;
 	request.snapshot = snapshot;
 	request.snapshot_at = snapshot_at;
+	request.aligned = item->aligned;
 	pgt_journal_begin(item, job->started_at);
 	PGT_POINT("attempt-begin");
 	/* A background worker has to arm it by itself. */

@@ -135,7 +135,7 @@ make_next(SchedTables *tables, SchedTable **items)
 	PgtJob *job;
 
 	pgt_tables_decide(tables, now);
-	count = pgt_tables_next(tables, now, items);
+	count = pgt_choose_next(tables, now, items);
 	if (count == 0)
 		return NULL;
 	job = pgt_item_make_job(tables, items, count, now);

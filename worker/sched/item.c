@@ -24,6 +24,8 @@
 #define BUSY_MS 50
 #define LONGEST_LOCK_WAIT_MS 500
 #define SUSPECT_DELAY_MS 1000
+#define TURNS_TOGETHER 20
+#define MOST_APART 3 /* then it is refreshed all the same: what it reads is not due, say */
 
 typedef struct Failure
 {
@@ -106,6 +108,7 @@ pgt_item_make_job(SchedTables *tables, SchedTable **items, int count, TimestampT
 		job->items[i].pgt_id = items[i]->st.pgt_id;
 		job->items[i].attempt = items[i]->attempts + 1;
 		job->items[i].suspect = items[i]->suspect;
+		job->items[i].aligned = items[i]->mixes && items[i]->apart < MOST_APART;
 		job->items[i].forced = items[i]->attempts > 0 || items[i]->suspect ||
 							   items[i]->last_start == 0;
 		job->priority = Max(job->priority, items[i]->priority);
@@ -143,6 +146,9 @@ succeed(SchedTable *table, const PgtJobItem *result, TimestampTz started)
 	table->suspect = false;
 	table->must_rebuild = false;
 	table->lock_since = 0;
+	table->together = Max(table->together - 1, 0);
+	if (table->apart < MOST_APART || table->together == 0)
+		table->apart = 0;
 	table->done = true;
 	table->last_start = started;
 	if (strcmp(result->action, "NO_DATA") != 0)
@@ -155,6 +161,18 @@ static void
 put_off(SchedTable *table)
 {
 	table->busy_until = pgt_clock_now() + BUSY_MS * INT64CONST(1000);
+}
+
+/* What it reads shows different snapshots: for some time it is refreshed with them. */
+static void
+bring_together(SchedTables *tables, SchedTable *table)
+{
+	TimestampTz now = pgt_clock_now();
+
+	for (int i = 0; i < table->nupstreams; i++)
+		pgt_tables_note_table(&tables->tables[table->upstreams[i]], now);
+	table->together = TURNS_TOGETHER;
+	table->apart++;
 }
 
 /* True if it is to be tried again soon, and this was no failure yet. */
@@ -361,6 +379,11 @@ pgt_item_finish(SchedTables *tables, const PgtJob *job)
 		{
 			note_ended(table, false);
 			put_off(table);
+		}
+		else if (strcmp(item->action, "APART") == 0)
+		{
+			note_ended(table, false);
+			bring_together(tables, table);
 		}
 		else
 		{

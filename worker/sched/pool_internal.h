@@ -25,6 +25,7 @@ typedef struct PgtJobItem
 	int attempt;
 	bool suspect;	 /* the server crashed in its last attempt */
 	bool forced;	 /* its attempt is written to disk before it begins */
+	bool aligned;	 /* only if what it reads shows one snapshot */
 	char action[16]; /* of the result; "": nothing was done */
 	double duration_ms;
 } PgtJobItem;

@@ -80,7 +80,12 @@ typedef struct SchedTable
 	bool running;			/* in a job that has not ended */
 	bool was_pending;		/* before that job began */
 	TimestampTz was_pending_since;
-	bool suspect; /* the server crashed while it was refreshed last */
+	bool suspect;	/* the server crashed while it was refreshed last */
+	bool mixes;		/* reads stream tables and something else: they may show different snapshots */
+	int together;	/* they did; so many turns more it is refreshed with them */
+	int apart;		/* attempts in a row that found them so */
+	int nupstreams; /* of one that mixes: all that it depends on, as indexes */
+	int *upstreams;
 	PgtReadiness readiness;
 	bool done;	 /* in this round */
 	bool behind; /* falling_behind was told */
@@ -105,11 +110,8 @@ extern void pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since);
 extern void pgt_tables_note_table(SchedTable *table, TimestampTz since);
 /* Decides the readiness of every table. */
 extern void pgt_tables_decide(SchedTables *tables, TimestampTz now);
-/*
- * What to refresh next: one table, or all of a diamond that are to be
- * refreshed now, inputs first. Returns how many; items has room for all.
- */
-extern int pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items);
+/* By position in the order in which inputs come first; NULL for what is no stream table. */
+extern SchedTable *pgt_tables_at(const SchedTables *tables, int position);
 /*
  * Gives their next turn to the tables that had one, where no table that reads
  * them, or is read by them, still waits for its own. After pgt_tables_decide.
@@ -121,6 +123,14 @@ extern SchedTable *pgt_tables_find(SchedTables *tables, int64 pgt_id);
  * is_full: what is ready has to wait for a worker, who will tell.
  */
 extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now, bool is_full);
+
+/* ---- choose.c: what to refresh next ---- */
+
+/*
+ * One table, or several that are to be refreshed to one snapshot, inputs first.
+ * Returns how many; items has room for all. After pgt_tables_decide.
+ */
+extern int pgt_choose_next(SchedTables *tables, TimestampTz now, SchedTable **items);
 
 /* ---- item.c: what is asked of a refresh, and what follows from its result ---- */
 

@@ -83,6 +83,8 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 	table->behind = known->behind;
 	table->lock_since = known->lock_since;
 	table->busy_until = known->busy_until;
+	table->together = known->together;
+	table->apart = known->apart;
 	table->running = known->running;
 	table->was_pending = known->was_pending;
 	table->was_pending_since = known->was_pending_since;
@@ -195,6 +197,38 @@ load_diamonds(SchedTables *tables)
 	pfree(upstream);
 }
 
+/*
+ * Several sources, a stream table among them: refreshed alone they may show
+ * different snapshots.
+ */
+static void
+load_mixes(SchedTables *tables)
+{
+	int nnodes = tables->graph->node_count;
+	bool *upstream = palloc(sizeof(bool) * Max(nnodes, 1));
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+		PgtNodes inputs = pgt_graph_inputs(tables->graph, table->node);
+		bool any = false;
+
+		for (int j = 0; j < inputs.count; j++)
+			any = any || tables->table_of_node[inputs.items[j]] >= 0;
+		table->mixes = any && inputs.count > 1 &&
+					   strcmp(table->st.diamond_consistency, "none") != 0;
+		if (!table->mixes)
+			continue;
+		memset(upstream, false, sizeof(bool) * nnodes);
+		pgt_graph_mark_upstream(tables->graph, table->node, upstream, palloc);
+		table->upstreams = palloc(sizeof(int) * tables->count);
+		for (int j = 0; j < tables->count; j++)
+			if (upstream[tables->tables[j].node])
+				table->upstreams[table->nupstreams++] = j;
+	}
+	pfree(upstream);
+}
+
 SchedTables *
 pgt_tables_load(SchedTables *old)
 {
@@ -216,6 +250,7 @@ pgt_tables_load(SchedTables *old)
 	qsort(tables->tables, tables->count, sizeof(SchedTable), compare_tables);
 	load_graph(tables);
 	load_diamonds(tables);
+	load_mixes(tables);
 	tables->component = palloc(sizeof(int) * Max(tables->graph->node_count, 1));
 	tables->ncomponents = pgt_graph_find_components(tables->graph, true, tables->component, palloc);
 	MemoryContextSwitchTo(caller);
@@ -252,9 +287,8 @@ pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since)
 
 /* ---- Deciding ---- */
 
-/* By position in the order in which inputs come first; NULL for what is no stream table. */
-static SchedTable *
-table_at(SchedTables *tables, int position)
+SchedTable *
+pgt_tables_at(const SchedTables *tables, int position)
 {
 	int index = tables->table_of_node[tables->graph->order[position]];
 
@@ -275,6 +309,47 @@ skip_idle_times(SchedTable *table, TimestampTz now)
 	while ((due = next_due(table, now)) <= now && due > table->last_start &&
 		   table->pending_since > due)
 		table->last_start = due;
+}
+
+static int64_t
+length_of(const SchedTable *table, TimestampTz now)
+{
+	return pgt_schedule_length(&table->schedule, now, pgt_clock_zone_offset,
+							   pgt_clock_schedule_zone());
+}
+
+/* A diamond has its turn as one. */
+static void
+give_turn(SchedTables *tables, SchedTable *table)
+{
+	table->done = false;
+	for (int i = 0; i < tables->count && table->group >= 0; i++)
+		if (tables->tables[i].group == table->group)
+			tables->tables[i].done = false;
+}
+
+/*
+ * What a table is refreshed together with comes along before its time; but not
+ * far more often than its own schedule says.
+ */
+static void
+bring_along(SchedTables *tables, const SchedTable *table, TimestampTz now)
+{
+	int64_t length = length_of(table, now);
+	bool begins = table->due_at <= now && table->retry_at <= now && table->busy_until <= now &&
+				  !table->st.paused && !table->suspended && !table->running && !table->done;
+
+	for (int i = 0; i < table->nupstreams; i++)
+	{
+		SchedTable *upstream = &tables->tables[table->upstreams[i]];
+
+		if (length_of(upstream, now) > length)
+			continue;
+		upstream->due_at = Min(upstream->due_at, table->due_at);
+		/* Even if it had its turn in this round: this is not its own. */
+		if (begins && upstream->done)
+			give_turn(tables, upstream);
+	}
 }
 
 /*
@@ -303,7 +378,7 @@ decide_due(SchedTables *tables, TimestampTz now)
 		tables->tables[i].due_at = due[tables->tables[i].node];
 	for (int i = nnodes - 1; i >= 0; i--)
 	{
-		SchedTable *table = table_at(tables, i);
+		SchedTable *table = pgt_tables_at(tables, i);
 
 		for (int j = 0; table != NULL && j < table->nbranches; j++)
 		{
@@ -311,6 +386,8 @@ decide_due(SchedTables *tables, TimestampTz now)
 
 			branch->due_at = Min(branch->due_at, table->due_at);
 		}
+		if (table != NULL && table->together > 0)
+			bring_along(tables, table, now);
 	}
 	pfree(inherits);
 	pfree(due);
@@ -411,7 +488,7 @@ pgt_tables_decide(SchedTables *tables, TimestampTz now)
 	decide_due(tables, now);
 	for (int i = 0; i < tables->graph->node_count; i++)
 	{
-		SchedTable *table = table_at(tables, i);
+		SchedTable *table = pgt_tables_at(tables, i);
 
 		if (table != NULL)
 			decide_table(tables, table, now);
@@ -467,155 +544,6 @@ pgt_tables_release(SchedTables *tables)
 	}
 	pfree(waits);
 	return any;
-}
-
-/* ---- Choosing ---- */
-
-static bool
-is_coming(const SchedTable *table)
-{
-	return table->readiness == PGT_READY_NOW || table->readiness == PGT_READY_AFTER_UPSTREAM;
-}
-
-/* Does it wait for a table outside of its group? */
-static bool
-waits_for_others(SchedTables *tables, const SchedTable *table)
-{
-	PgtNodes inputs = pgt_graph_inputs(tables->graph, table->node);
-
-	for (int i = 0; i < inputs.count; i++)
-	{
-		int index = tables->table_of_node[inputs.items[i]];
-
-		if (index >= 0 && tables->tables[index].group != table->group &&
-			pgt_ready_as_upstream(tables->tables[index].readiness) == PGT_UPSTREAM_COMING)
-			return true;
-	}
-	return false;
-}
-
-/*
- * The members of a group that are to be refreshed, inputs first; 0 if one has to
- * wait for something outside, -1 if one is being refreshed by somebody else or had
- * its turn in this round.
- */
-static int
-list_group(SchedTables *tables, int group, SchedTable **items)
-{
-	int count = 0;
-
-	for (int i = 0; i < tables->graph->node_count; i++)
-	{
-		SchedTable *table = table_at(tables, i);
-
-		if (table == NULL || table->group != group)
-			continue;
-		if (table->readiness == PGT_READY_RUNNING || table->done)
-			return -1;
-		if (!is_coming(table))
-			continue;
-		if (waits_for_others(tables, table))
-			return 0;
-		items[count++] = table;
-	}
-	return count;
-}
-
-/*
- * How long it takes until the last of those that wait for it has been
- * refreshed, by what each took last: the critical path.
- */
-static int64
-forecast(SchedTables *tables, const SchedTable *table, int64 *paths)
-{
-	PgtNodes outputs = pgt_graph_outputs(tables->graph, table->node);
-	int64 longest = 0;
-
-	for (int i = 0; i < outputs.count; i++)
-	{
-		int index = tables->table_of_node[outputs.items[i]];
-
-		if (index >= 0 && tables->tables[index].readiness == PGT_READY_AFTER_UPSTREAM)
-			longest = Max(longest, paths[outputs.items[i]]);
-	}
-	return longest + (int64) (table->last_ms * 1000);
-}
-
-/* How stale it would be at the end of that path, in units of its interval. */
-static void
-rank(SchedTables *tables, TimestampTz now)
-{
-	int nnodes = tables->graph->node_count;
-	int64 *paths = palloc0(sizeof(int64) * Max(nnodes, 1));
-
-	for (int i = nnodes - 1; i >= 0; i--)
-	{
-		SchedTable *table = table_at(tables, i);
-
-		if (table == NULL || !is_coming(table))
-			continue;
-		paths[table->node] = forecast(tables, table, paths);
-		table->priority = pgt_ready_staleness(now, table->pending_since, paths[table->node],
-											  pgt_schedule_length(&table->schedule, now,
-																  pgt_clock_zone_offset,
-																  pgt_clock_schedule_zone()));
-	}
-	pfree(paths);
-}
-
-/* The stalest first, whatever its level; last whatever may be locked. */
-static SchedTable *
-choose(SchedTables *tables, const bool *leave_out)
-{
-	SchedTable *best = NULL;
-	PgtReadyItem best_item = {0};
-
-	for (int i = 0; i < tables->count; i++)
-	{
-		SchedTable *table = &tables->tables[i];
-		PgtReadyItem item = {0};
-
-		if (table->readiness != PGT_READY_NOW || leave_out[i])
-			continue;
-		item.id = table->st.pgt_id;
-		item.level = table->lock_since != 0;
-		item.staleness = table->priority;
-		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
-		{
-			best = table;
-			best_item = item;
-		}
-	}
-	return best;
-}
-
-int
-pgt_tables_next(SchedTables *tables, TimestampTz now, SchedTable **items)
-{
-	bool *leave_out = palloc0(sizeof(bool) * Max(tables->count, 1));
-	SchedTable *first = NULL;
-	SchedTable *table;
-	int count = 0;
-
-	rank(tables, now);
-	while (count == 0 && (table = choose(tables, leave_out)) != NULL)
-	{
-		leave_out[table - tables->tables] = true;
-		if (table->group < 0)
-		{
-			items[count++] = table;
-			break;
-		}
-		count = list_group(tables, table->group, items);
-		if (count == 0 && first == NULL)
-			first = table;
-		count = Max(count, 0);
-	}
-	/* Groups that wait for one another: one of them has to begin. */
-	if (count == 0 && first != NULL)
-		items[count++] = first;
-	pfree(leave_out);
-	return count;
 }
 
 TimestampTz
