@@ -44,6 +44,7 @@ typedef struct PgtForecastVerdict
 	double differential_ms; /* below 0: not known */
 	double full_ms;
 	double limit_ms; /* after which a differential refresh is given up; 0: never */
+	bool probe;		 /* FULL would be chosen, but is put to the test */
 } PgtForecastVerdict;
 
 /*

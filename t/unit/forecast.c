@@ -105,7 +105,13 @@ test_cold_start(void)
 	verdict = pgt_forecast_choose(&model, 1000, 1e6, 5, 1.5);
 	is_int(verdict.choice, PGT_FORECAST_UNKNOWN, "0 samples: no choice");
 	ok(verdict.limit_ms == 1000, "but not for longer than a full one takes");
-	for (int i = 0; i < 4; i++)
+	pgt_forecast_note_differential(&model, 100, 100);
+	verdict = pgt_forecast_choose(&model, 10000, 1e6, 5, 1.5);
+	is_int(verdict.choice, PGT_FORECAST_UNKNOWN, "1 sample: no choice");
+	ok(verdict.differential_ms < 0, "and no forecast");
+	is_int(pgt_forecast_choose(&model, 1000, 1e6, 1, 1.5).choice, PGT_FORECAST_UNKNOWN,
+		   "nor one from 1 sample of another size, where 1 is enough");
+	for (int i = 1; i < 4; i++)
 		pgt_forecast_note_differential(&model, i % 2 == 0 ? 100 : 1000, i % 2 == 0 ? 100 : 1000);
 	is_int(pgt_forecast_choose(&model, 10000, 1e6, 5, 1.5).choice, PGT_FORECAST_UNKNOWN,
 		   "4 samples: no choice");

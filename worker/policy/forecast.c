@@ -225,9 +225,8 @@ PgtForecastVerdict
 pgt_forecast_choose(PgtForecastModel *model, double rows, double source_rows, int min_samples,
 					double ratio)
 {
-	PgtForecastVerdict verdict = {PGT_FORECAST_UNKNOWN, -1, -1, 0};
+	PgtForecastVerdict verdict = {PGT_FORECAST_UNKNOWN, -1, -1, 0, false};
 	bool known_well = get_decade(model, decade_of(rows)).count >= WELL_KNOWN;
-	bool probe = false;
 
 	verdict.full_ms = pgt_forecast_full(model, source_rows);
 	if (min_samples == 0 || verdict.full_ms < 0)
@@ -240,14 +239,14 @@ pgt_forecast_choose(PgtForecastModel *model, double rows, double source_rows, in
 		if (verdict.differential_ms > SHORT &&
 			verdict.differential_ms > verdict.full_ms * (known_well ? MARGIN : ratio))
 		{
-			probe = is_probe(++model->values[PREDICTED]);
-			if (!probe)
+			verdict.probe = is_probe(++model->values[PREDICTED]);
+			if (!verdict.probe)
 				verdict.choice = PGT_FORECAST_FULL;
 		}
 		else
 			model->values[PREDICTED] = 0;
 	}
 	if (verdict.choice != PGT_FORECAST_FULL)
-		verdict.limit_ms = limit_of(model, rows, verdict.full_ms, probe);
+		verdict.limit_ms = limit_of(model, rows, verdict.full_ms, verdict.probe);
 	return verdict;
 }

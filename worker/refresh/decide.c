@@ -90,7 +90,7 @@ is_full_cheaper(Refresh *refresh, const char **reason)
 		/* so few are not worth a look at the sources' sizes */
 		rows > PGT_COST_SMALL / 10 ? pgt_decide_source_rows(refresh) : 0,
 		pgt_guc_prediction_min_samples, pgt_guc_prediction_ratio);
-	*reason = "predicted_cost_exceeds_full";
+	*reason = refresh->forecast.probe ? "forecast_probe" : "predicted_cost_exceeds_full";
 	return refresh->forecast.choice == PGT_FORECAST_UNKNOWN
 			   ? is_full_cheaper_by_ratio(refresh, reason)
 			   : refresh->forecast.choice == PGT_FORECAST_FULL;
@@ -144,5 +144,5 @@ pgt_decide_action(Refresh *refresh)
 		return (Decision){"FULL", "refresh mode is FULL"};
 	if (mode == PGT_MODE_AUTO && is_full_cheaper(refresh, &reason))
 		return (Decision){"FULL", reason};
-	return (Decision){"DIFFERENTIAL", NULL};
+	return (Decision){"DIFFERENTIAL", refresh->forecast.probe ? reason : NULL};
 }

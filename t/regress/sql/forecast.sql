@@ -24,6 +24,12 @@ CREATE FUNCTION learned(samples int, full_ms float8, VARIADIC decades float8[]) 
 UPDATE t SET v = v + 1 WHERE id = 1;
 SELECT pgtrickle.refresh_stream_table('s');
 SELECT action, reason, forecast IS NULL AS unknown FROM last_refresh();
+-- One sample is too few.
+SELECT learned(1, 100, 1, 1, 900);
+UPDATE t SET v = v + 1 WHERE id = 1;
+SELECT forecast_ms, forecast_full_ms, decision, confidence FROM pgtrickle.df_threshold_advice;
+SELECT pgtrickle.refresh_stream_table('s');
+SELECT * FROM last_refresh();
 -- Four samples are too few, five are enough; a mean of three is known well.
 SELECT learned(4, 100, 1, 5, 900);
 UPDATE t SET v = v + 1 WHERE id <= 2;
@@ -74,7 +80,48 @@ SELECT string_agg(format('%s %s', n, action), ', ' ORDER BY first) FROM (
 	SELECT action, count(*) AS n, min(refresh_id) AS first FROM (
 		SELECT refresh_id, action, refresh_id - row_number() OVER (PARTITION BY action ORDER BY refresh_id) AS island
 		FROM (SELECT * FROM pgtrickle.pgt_refresh_history ORDER BY refresh_id DESC LIMIT 40) h) h GROUP BY action, island) g;
+-- The history says which were tests, with both forecasts.
+SELECT refresh_reason, count(*), bool_and(forecast_ms > forecast_full_ms) AS forecast_higher FROM (
+	SELECT * FROM pgtrickle.pgt_refresh_history ORDER BY refresh_id DESC LIMIT 40) h GROUP BY 1 ORDER BY 1;
 SELECT wrong();
+-- So does the advice, before it happens.
+SELECT learned(5, 60000, 3, 4, 90000);
+UPDATE pgtrickle.pgt_frontiers SET cost_model[4] = 31;
+UPDATE t SET v = v + 1 WHERE id <= 2;
+SELECT decision, reason FROM pgtrickle.df_threshold_advice;
+
+-- The line of the advice: over pg_trickle.prediction_window of the history, and nothing else.
+DELETE FROM pgtrickle.pgt_refresh_history;
+INSERT INTO pgtrickle.pgt_refresh_history (pgt_id, start_time, action, status, rows_in, duration_ms, initiated_by)
+	SELECT pgt_id, clock_timestamp() - h.ago, h.action, h.status, h.n, h.ms, 'MANUAL' FROM pgtrickle.pgt_stream_tables,
+		(VALUES ('1 min'::interval, 'DIFFERENTIAL', 'COMPLETED', 100, 30), ('2 min', 'DIFFERENTIAL', 'COMPLETED', 200, 50),
+			('3 min', 'DIFFERENTIAL', 'COMPLETED', 300, 70), ('4 min', 'DIFFERENTIAL', 'COMPLETED', 40000, 8010),
+			('5 min', 'FULL', 'COMPLETED', 100, 9999), ('6 min', 'DIFFERENTIAL', 'FAILED', 100, 9999),
+			('50 min', 'DIFFERENTIAL', 'COMPLETED', 400, 9999)) h (ago, action, status, n, ms) WHERE pgt_name = 's';
+SET pg_trickle.prediction_window = 10;
+SELECT slope_ms_per_row, intercept_ms, samples, r2 FROM pgtrickle.df_threshold_advice;
+RESET pg_trickle.prediction_window;
+SELECT samples, r2 < 1 AS noisy FROM pgtrickle.df_threshold_advice;
+SET pg_trickle.prediction_window = 5;
+UPDATE pgtrickle.pgt_refresh_history SET duration_ms = 500 - duration_ms WHERE rows_in <= 300;
+-- More rows never take less; one number of rows makes no line.
+UPDATE pgtrickle.pgt_refresh_history SET start_time = start_time - interval '1 hour' WHERE rows_in = 40000;
+SELECT slope_ms_per_row, intercept_ms, samples FROM pgtrickle.df_threshold_advice;
+UPDATE pgtrickle.pgt_refresh_history SET rows_in = 100;
+SELECT slope_ms_per_row, intercept_ms, samples, r2, recommended_threshold FROM pgtrickle.df_threshold_advice;
+RESET pg_trickle.prediction_window;
+
+-- Nonsense is refused.
+\set ON_ERROR_STOP 0
+SET pg_trickle.prediction_window = 4;
+SET pg_trickle.prediction_window = '2 d';
+SET pg_trickle.prediction_ratio = 0.9;
+SET pg_trickle.prediction_ratio = 'NaN';
+SET pg_trickle.prediction_ratio = 11;
+SET pg_trickle.prediction_min_samples = -1;
+SET pg_trickle.prediction_min_samples = 1001;
+SET pg_trickle.prediction_min_samples = 'many';
+\set ON_ERROR_STOP 1
 
 -- A differential refresh that takes much longer than FULL is given up. The first call sleeps.
 CREATE SEQUENCE calls;
