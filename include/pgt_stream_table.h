@@ -27,6 +27,8 @@ typedef struct PgtStreamTable
 	char *identity; /* "full" or "key" */
 	bool paused;
 	char *full_reason; /* NULL: can be maintained incrementally */
+	int64 sla_ms;	   /* how old a change may be that it does not show; 0: as its schedule says */
+	char *tier;		   /* set by the user; NULL: none */
 } PgtStreamTable;
 
 extern const char *pgt_refresh_mode_name(PgtRefreshMode mode);

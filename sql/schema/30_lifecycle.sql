@@ -3,7 +3,8 @@
 CREATE FUNCTION pgtrickle.create_stream_table(name text, query text,
 	schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
 	initialize boolean DEFAULT true, diamond_consistency text DEFAULT NULL,
-	identity text DEFAULT 'full') RETURNS regclass
+	sla interval DEFAULT NULL, tier text DEFAULT NULL, identity text DEFAULT 'full')
+	RETURNS regclass
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_create_stream_table';
 COMMENT ON FUNCTION pgtrickle.create_stream_table IS
 	'makes a table that holds the result of a query and is kept up to date';
@@ -11,7 +12,8 @@ COMMENT ON FUNCTION pgtrickle.create_stream_table IS
 CREATE FUNCTION pgtrickle.create_stream_table_if_not_exists(name text, query text,
 	schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
 	initialize boolean DEFAULT true, diamond_consistency text DEFAULT NULL,
-	identity text DEFAULT 'full') RETURNS regclass
+	sla interval DEFAULT NULL, tier text DEFAULT NULL, identity text DEFAULT 'full')
+	RETURNS regclass
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_create_stream_table_if_not_exists';
 COMMENT ON FUNCTION pgtrickle.create_stream_table_if_not_exists IS
 	'the same; leaves a stream table that has the name already as it is';
@@ -19,15 +21,16 @@ COMMENT ON FUNCTION pgtrickle.create_stream_table_if_not_exists IS
 CREATE FUNCTION pgtrickle.create_or_replace_stream_table(name text, query text,
 	schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
 	initialize boolean DEFAULT true, diamond_consistency text DEFAULT NULL,
-	identity text DEFAULT 'full') RETURNS regclass
+	sla interval DEFAULT NULL, tier text DEFAULT NULL, identity text DEFAULT 'full')
+	RETURNS regclass
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_create_or_replace_stream_table';
 COMMENT ON FUNCTION pgtrickle.create_or_replace_stream_table IS
 	'the same; alters a stream table that has the name already, if anything differs';
 
 CREATE FUNCTION pgtrickle.alter_stream_table(name text, query text DEFAULT NULL,
 	schedule text DEFAULT NULL, refresh_mode text DEFAULT NULL, status text DEFAULT NULL,
-	diamond_consistency text DEFAULT NULL, identity text DEFAULT NULL,
-	cascade boolean DEFAULT false) RETURNS void
+	diamond_consistency text DEFAULT NULL, sla interval DEFAULT NULL, tier text DEFAULT NULL,
+	identity text DEFAULT NULL, cascade boolean DEFAULT false) RETURNS void
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_alter_stream_table';
 COMMENT ON FUNCTION pgtrickle.alter_stream_table IS
 	'changes what is given; a new query keeps the table, or with cascade makes it again';

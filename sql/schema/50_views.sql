@@ -45,11 +45,14 @@ CREATE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 		coalesce(f.consecutive_errors, 0) AS consecutive_errors,
 		CASE WHEN d.paused THEN 'paused by user' ELSE f.suspended_reason END AS suspended_reason,
 		f.last_sqlstate, f.last_error_message, f.last_error_at, f.next_retry_at,
-		d.diamond_consistency, d.identity, d.created_at, d.updated_at
+		d.diamond_consistency, d.identity, d.created_at, d.updated_at,
+		d.freshness_deadline_ms, coalesce(d.refresh_tier, a.tier) AS refresh_tier,
+		CASE WHEN d.refresh_tier IS NOT NULL THEN 'set by user' ELSE a.tier_reason END AS tier_reason
 	FROM pgtrickle.pgt_definitions d
 		JOIN pg_catalog.pg_class c ON c.oid = d.pgt_relid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		LEFT JOIN pgtrickle.pgt_slas a ON a.pgt_id = d.pgt_id AND d.freshness_deadline_ms IS NOT NULL
 		CROSS JOIN LATERAL (SELECT f.snapshot IS NOT NULL
 			AND pgtrickle.frontier_is_here(f.system_id, f.database_id) AS it_is) here
 	WHERE pgtrickle.can_see(d.pgt_relid);
@@ -70,7 +73,8 @@ CREATE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
 		f.rows_inserted AS total_rows_inserted, f.rows_updated AS total_rows_updated,
 		f.rows_deleted AS total_rows_deleted, f.last_duration_ms, f.last_full_ms,
 		s.consecutive_errors, s.last_sqlstate, s.last_error_message, s.last_error_at,
-		s.next_retry_at, s.suspended_reason
+		s.next_retry_at, s.suspended_reason,
+		s.freshness_deadline_ms * interval '1 ms' AS sla, s.refresh_tier AS tier
 	FROM pgtrickle.pgt_stream_tables s
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
 		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS pending) p

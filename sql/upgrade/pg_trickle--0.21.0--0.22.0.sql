@@ -4,6 +4,13 @@
 
 -- 10_catalog.sql
 
+ALTER TABLE pgtrickle.pgt_definitions
+	ADD COLUMN freshness_deadline_ms bigint CHECK (freshness_deadline_ms > 0),
+	ADD COLUMN refresh_tier text CHECK (refresh_tier IN ('hot', 'warm', 'cold', 'frozen'));
+COMMENT ON COLUMN pgtrickle.pgt_definitions.freshness_deadline_ms IS
+	'the SLA: how old a change may be that the stream table does not show yet; NULL: none';
+COMMENT ON COLUMN pgtrickle.pgt_definitions.refresh_tier IS 'the tier that a user has set; NULL: the scheduler assigns one if there is an SLA';
+
 ALTER TABLE pgtrickle.pgt_frontiers
 	ADD COLUMN cost_model real[],
 	ADD COLUMN base_snapshot pg_snapshot,
@@ -24,6 +31,64 @@ COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_ms IS
 	'what a differential refresh was expected to take when the mode was chosen; NULL if nothing was known, or there was no choice';
 COMMENT ON COLUMN pgtrickle.pgt_refresh_history.forecast_full_ms IS 'the same of a full one';
 
+CREATE TABLE pgtrickle.pgt_slas (
+	pgt_id bigint PRIMARY KEY REFERENCES pgtrickle.pgt_definitions ON DELETE CASCADE,
+	tier text NOT NULL CHECK (tier IN ('hot', 'warm', 'cold', 'frozen')),
+	tier_reason text NOT NULL,
+	tier_since timestamptz NOT NULL,
+	breached boolean NOT NULL DEFAULT false,
+	stats double precision[],
+	record double precision[],
+	written_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE pgtrickle.pgt_slas IS
+	'what the scheduler has found out of stream tables with an SLA; not dumped';
+COMMENT ON COLUMN pgtrickle.pgt_slas.tier IS 'as assigned; counts unless a user has set one';
+COMMENT ON COLUMN pgtrickle.pgt_slas.breached IS 'is the SLA broken now';
+COMMENT ON COLUMN pgtrickle.pgt_slas.stats IS 'gaps, waits and durations of the last refreshes';
+COMMENT ON COLUMN pgtrickle.pgt_slas.record IS 'for how much of the last day the SLA was met';
+
+-- 30_lifecycle.sql
+
+DROP FUNCTION pgtrickle.create_stream_table;
+DROP FUNCTION pgtrickle.create_stream_table_if_not_exists;
+DROP FUNCTION pgtrickle.create_or_replace_stream_table;
+DROP FUNCTION pgtrickle.alter_stream_table;
+CREATE FUNCTION pgtrickle.create_stream_table(name text, query text,
+	schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+	initialize boolean DEFAULT true, diamond_consistency text DEFAULT NULL,
+	sla interval DEFAULT NULL, tier text DEFAULT NULL, identity text DEFAULT 'full')
+	RETURNS regclass
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_create_stream_table';
+COMMENT ON FUNCTION pgtrickle.create_stream_table IS
+	'makes a table that holds the result of a query and is kept up to date';
+
+CREATE FUNCTION pgtrickle.create_stream_table_if_not_exists(name text, query text,
+	schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+	initialize boolean DEFAULT true, diamond_consistency text DEFAULT NULL,
+	sla interval DEFAULT NULL, tier text DEFAULT NULL, identity text DEFAULT 'full')
+	RETURNS regclass
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_create_stream_table_if_not_exists';
+COMMENT ON FUNCTION pgtrickle.create_stream_table_if_not_exists IS
+	'the same; leaves a stream table that has the name already as it is';
+
+CREATE FUNCTION pgtrickle.create_or_replace_stream_table(name text, query text,
+	schedule text DEFAULT 'calculated', refresh_mode text DEFAULT 'AUTO',
+	initialize boolean DEFAULT true, diamond_consistency text DEFAULT NULL,
+	sla interval DEFAULT NULL, tier text DEFAULT NULL, identity text DEFAULT 'full')
+	RETURNS regclass
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_create_or_replace_stream_table';
+COMMENT ON FUNCTION pgtrickle.create_or_replace_stream_table IS
+	'the same; alters a stream table that has the name already, if anything differs';
+
+CREATE FUNCTION pgtrickle.alter_stream_table(name text, query text DEFAULT NULL,
+	schedule text DEFAULT NULL, refresh_mode text DEFAULT NULL, status text DEFAULT NULL,
+	diamond_consistency text DEFAULT NULL, sla interval DEFAULT NULL, tier text DEFAULT NULL,
+	identity text DEFAULT NULL, cascade boolean DEFAULT false) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_alter_stream_table';
+COMMENT ON FUNCTION pgtrickle.alter_stream_table IS
+	'changes what is given; a new query keeps the table, or with cascade makes it again';
+
 -- 50_views.sql
 
 CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
@@ -40,14 +105,38 @@ CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 		coalesce(f.consecutive_errors, 0) AS consecutive_errors,
 		CASE WHEN d.paused THEN 'paused by user' ELSE f.suspended_reason END AS suspended_reason,
 		f.last_sqlstate, f.last_error_message, f.last_error_at, f.next_retry_at,
-		d.diamond_consistency, d.identity, d.created_at, d.updated_at
+		d.diamond_consistency, d.identity, d.created_at, d.updated_at,
+		d.freshness_deadline_ms, coalesce(d.refresh_tier, a.tier) AS refresh_tier,
+		CASE WHEN d.refresh_tier IS NOT NULL THEN 'set by user' ELSE a.tier_reason END AS tier_reason
 	FROM pgtrickle.pgt_definitions d
 		JOIN pg_catalog.pg_class c ON c.oid = d.pgt_relid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		LEFT JOIN pgtrickle.pgt_slas a ON a.pgt_id = d.pgt_id AND d.freshness_deadline_ms IS NOT NULL
 		CROSS JOIN LATERAL (SELECT f.snapshot IS NOT NULL
 			AND pgtrickle.frontier_is_here(f.system_id, f.database_id) AS it_is) here
 	WHERE pgtrickle.can_see(d.pgt_relid);
+
+CREATE OR REPLACE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
+	SELECT s.pgt_id, s.pgt_schema, s.pgt_name, s.status, s.refresh_mode, s.effective_mode,
+		s.is_populated, coalesce(s.schedule, 'calculated') AS schedule, s.data_timestamp,
+		CASE WHEN p.pending = 0 THEN interval '0'
+			ELSE pg_catalog.clock_timestamp() - s.data_timestamp END AS staleness,
+		p.pending > 0 AND due.at IS NOT NULL
+			AND due.at < pg_catalog.clock_timestamp() - interval '1 second' AS stale,
+		p.pending AS pending_rows, s.last_refresh_at, due.at AS next_due,
+		f.full_count + f.differential_count + f.reinitialize_count AS total_refreshes,
+		f.full_count, f.differential_count, f.reinitialize_count,
+		f.failed_count AS failed_refreshes, f.rows_in AS total_rows_in,
+		f.rows_inserted AS total_rows_inserted, f.rows_updated AS total_rows_updated,
+		f.rows_deleted AS total_rows_deleted, f.last_duration_ms, f.last_full_ms,
+		s.consecutive_errors, s.last_sqlstate, s.last_error_message, s.last_error_at,
+		s.next_retry_at, s.suspended_reason,
+		s.freshness_deadline_ms * interval '1 ms' AS sla, s.refresh_tier AS tier
+	FROM pgtrickle.pgt_stream_tables s
+		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
+		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS pending) p
+		CROSS JOIN LATERAL (SELECT pgtrickle.next_due(s.pgt_id) AS at) due;
 
 CREATE FUNCTION pgtrickle.forecast(cost_model real[], pending_rows bigint,
 	source_rows double precision, OUT forecast_ms double precision,

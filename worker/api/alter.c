@@ -370,6 +370,12 @@ pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason)
 
 /* ---- Options ---- */
 
+static char *
+copy_or_null(const char *text)
+{
+	return text == NULL ? NULL : pstrdup(text);
+}
+
 static bool
 set_options(PgtStreamTable *st, const PgtAlterArguments *args)
 {
@@ -387,10 +393,16 @@ set_options(PgtStreamTable *st, const PgtAlterArguments *args)
 			pgt_option_diamond_consistency(args->diamond_consistency));
 	if (args->identity != NULL)
 		st->identity = pstrdup(pgt_option_identity(args->identity));
+	if (args->sla != NULL)
+		st->sla_ms = pgt_option_sla(args->sla);
+	if (args->tier != NULL)
+		st->tier = copy_or_null(pgt_option_tier(args->tier));
 	return st->mode != old.mode || strcmp(st->identity, old.identity) != 0 ||
 		   strcmp(st->diamond_consistency, old.diamond_consistency) != 0 ||
 		   (st->schedule == NULL) != (old.schedule == NULL) ||
-		   (st->schedule != NULL && strcmp(st->schedule, old.schedule) != 0);
+		   (st->schedule != NULL && strcmp(st->schedule, old.schedule) != 0) ||
+		   st->sla_ms != old.sla_ms || (st->tier == NULL) != (old.tier == NULL) ||
+		   (st->tier != NULL && strcmp(st->tier, old.tier) != 0);
 }
 
 static void
@@ -437,5 +449,10 @@ pgt_lifecycle_alter(PgtStreamTable *st, const PgtAlterArguments *args)
 	}
 	if (args->status != NULL)
 		pgt_lifecycle_pause(st, pgt_option_paused(args->status));
+	if (args->sla != NULL && st->sla_ms > 0)
+	{
+		pgt_option_warn_scheduler();
+		pgt_sla_warn(st);
+	}
 	return query != NULL || changed || args->status != NULL;
 }

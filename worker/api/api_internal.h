@@ -10,6 +10,8 @@
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 
+#include "datatype/timestamp.h"
+
 #include "pgt_delta.h"
 #include "pgt_refresh.h"
 #include "pgt_stream_table.h"
@@ -40,10 +42,19 @@ extern void pgt_query_refuse_mode(const PgtDefinition *definition, const char *t
 extern char *pgt_option_schedule(const char *text);
 extern const char *pgt_option_diamond_consistency(const char *text);
 extern const char *pgt_option_identity(const char *text);
+/* In milliseconds; 0: none. */
+extern int64 pgt_option_sla(const Interval *interval);
+/* NULL for auto. */
+extern const char *pgt_option_tier(const char *text);
 /* True for SUSPENDED, false for ACTIVE. */
 extern bool pgt_option_paused(const char *text);
 /* Says once per session that nothing refreshes by itself without the library preloaded. */
 extern void pgt_option_warn_scheduler(void);
+
+/* ---- sla.c ---- */
+
+/* Warns of an SLA that will not be kept. */
+extern void pgt_sla_warn(const PgtStreamTable *st);
 
 /* ---- define.c: what a stream table consists of in the database ---- */
 
@@ -115,6 +126,8 @@ typedef struct PgtCreateArguments
 	const char *refresh_mode;
 	bool initialize;
 	const char *diamond_consistency; /* NULL: default */
+	const Interval *sla;			 /* NULL: none */
+	const char *tier;				 /* NULL: none */
 	const char *identity;
 } PgtCreateArguments;
 
@@ -125,6 +138,8 @@ typedef struct PgtAlterArguments
 	const char *refresh_mode;
 	const char *status;
 	const char *diamond_consistency;
+	const Interval *sla; /* of length 0: none */
+	const char *tier;	 /* auto: none */
 	const char *identity;
 	bool cascade;
 } PgtAlterArguments;

@@ -79,6 +79,10 @@ fill_options(PgtStreamTable *st, const PgtCreateArguments *args)
 			? "aligned"
 			: pgt_option_diamond_consistency(args->diamond_consistency));
 	st->identity = pstrdup(pgt_option_identity(args->identity));
+	if (args->sla != NULL)
+		st->sla_ms = pgt_option_sla(args->sla);
+	if (args->tier != NULL && pgt_option_tier(args->tier) != NULL)
+		st->tier = pstrdup(pgt_option_tier(args->tier));
 }
 
 static void
@@ -175,6 +179,8 @@ pgt_lifecycle_create(const PgtCreateArguments *args)
 	pgt_stream_table_update(&st);
 	tell_about_mode(&st);
 	pgt_option_warn_scheduler();
+	if (st.sla_ms > 0)
+		pgt_sla_warn(&st);
 
 	if (args->initialize)
 	{

@@ -36,9 +36,13 @@ pgt_lifecycle_export(PgtStreamTable *st)
 	appendStringInfo(&sql, "\tschedule => %s,\n\trefresh_mode => %s,\n",
 					 pgt_sqltext_literal(st->schedule != NULL ? st->schedule : "calculated"),
 					 pgt_sqltext_literal(pgt_refresh_mode_name(st->mode)));
-	appendStringInfo(&sql, "\tdiamond_consistency => %s,\n\tidentity => %s);",
-					 pgt_sqltext_literal(st->diamond_consistency),
-					 pgt_sqltext_literal(st->identity));
+	appendStringInfo(&sql, "\tdiamond_consistency => %s,\n",
+					 pgt_sqltext_literal(st->diamond_consistency));
+	if (st->sla_ms > 0)
+		appendStringInfo(&sql, "\tsla => '" INT64_FORMAT " ms',\n", st->sla_ms);
+	if (st->tier != NULL)
+		appendStringInfo(&sql, "\ttier => %s,\n", pgt_sqltext_literal(st->tier));
+	appendStringInfo(&sql, "\tidentity => %s);", pgt_sqltext_literal(st->identity));
 	if (st->paused)
 		appendStringInfo(&sql, "\nSELECT pgtrickle.pause_stream_table(%s);",
 						 pgt_sqltext_literal(pgt_sqltext_relation(st->relid)));

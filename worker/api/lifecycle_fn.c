@@ -41,6 +41,12 @@ text_or_null(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
+static const Interval *
+interval_or_null(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_INTERVAL_P(n);
+}
+
 static char *
 text_required(FunctionCallInfo fcinfo, int n, const char *name, const char *hint)
 {
@@ -66,7 +72,9 @@ create_arguments(FunctionCallInfo fcinfo)
 									  "Use 'AUTO', 'DIFFERENTIAL' or 'FULL'.");
 	args.initialize = PG_ARGISNULL(4) || PG_GETARG_BOOL(4);
 	args.diamond_consistency = text_or_null(fcinfo, 5);
-	args.identity = text_required(fcinfo, 6, "identity", "Use 'full' or 'key'.");
+	args.sla = interval_or_null(fcinfo, 6);
+	args.tier = text_or_null(fcinfo, 7);
+	args.identity = text_required(fcinfo, 8, "identity", "Use 'full' or 'key'.");
 	return args;
 }
 
@@ -108,6 +116,7 @@ Datum
 pgt_create_or_replace_stream_table(PG_FUNCTION_ARGS)
 {
 	PgtCreateArguments args = create_arguments(fcinfo);
+	static const Interval no_time = {0};
 	PgtStreamTable *st = find_existing(args.name);
 	PgtAlterArguments changes = {0};
 
@@ -119,6 +128,8 @@ pgt_create_or_replace_stream_table(PG_FUNCTION_ARGS)
 	changes.refresh_mode = args.refresh_mode;
 	changes.diamond_consistency = args.diamond_consistency != NULL ? args.diamond_consistency
 																   : "aligned";
+	changes.sla = args.sla != NULL ? args.sla : &no_time;
+	changes.tier = args.tier != NULL ? args.tier : "auto";
 	changes.identity = args.identity;
 	if (!pgt_lifecycle_alter(st, &changes))
 		ereport(NOTICE, (errmsg("stream table \"%s\" is defined so already, skipping", args.name)));
@@ -137,8 +148,10 @@ pgt_alter_stream_table(PG_FUNCTION_ARGS)
 	changes.refresh_mode = text_or_null(fcinfo, 3);
 	changes.status = text_or_null(fcinfo, 4);
 	changes.diamond_consistency = text_or_null(fcinfo, 5);
-	changes.identity = text_or_null(fcinfo, 6);
-	changes.cascade = !PG_ARGISNULL(7) && PG_GETARG_BOOL(7);
+	changes.sla = interval_or_null(fcinfo, 6);
+	changes.tier = text_or_null(fcinfo, 7);
+	changes.identity = text_or_null(fcinfo, 8);
+	changes.cascade = !PG_ARGISNULL(9) && PG_GETARG_BOOL(9);
 	(void) pgt_lifecycle_alter(pgt_lifecycle_open(name), &changes);
 	PG_RETURN_VOID();
 }

@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -11,6 +12,7 @@
 
 #include "pgt_schedule.h"
 #include "pgt_shmem.h"
+#include "pgt_sla.h"
 
 #include "api_internal.h"
 
@@ -109,6 +111,43 @@ pgt_option_identity(const char *text)
 	static const char *const words[] = {"full", "key"};
 
 	return choose_word("identity", text, words, lengthof(words), "Use 'full' or 'key'.");
+}
+
+int64
+pgt_option_sla(const Interval *interval)
+{
+	const char *detail = NULL;
+	int64 length;
+
+	if (interval->month != 0)
+		detail = "Months have no fixed length.";
+	else if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &length) ||
+			 pg_add_s64_overflow(length, interval->time, &length) || length > PGT_SLA_MOST)
+		detail = "It is longer than ten years.";
+	else if (length < 0)
+		detail = "It is negative.";
+	else if (length != 0 && length < PGT_SLA_LEAST)
+		detail = "It is shorter than 100 ms.";
+	if (detail != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid sla"),
+						errdetail("%s", detail),
+						errhint("Give an interval such as '30 seconds', or '0' for none.")));
+	return length / 1000;
+}
+
+const char *
+pgt_option_tier(const char *text)
+{
+	PgtTier tier;
+
+	if (pg_strcasecmp(text, "auto") == 0)
+		return NULL;
+	if (!pgt_tier_parse(text, &tier))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid tier \"%s\"", text),
+				 errhint("Use 'hot', 'warm', 'cold' or 'frozen', or 'auto' to leave it to the "
+						 "scheduler.")));
+	return pgt_tier_name(tier);
 }
 
 bool

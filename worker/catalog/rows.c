@@ -105,6 +105,10 @@ pgt_catalog_lock_row(Relation relation, const char *index, Datum key)
 static Datum
 get_field(Relation relation, HeapTuple tuple, AttrNumber column, bool *isnull)
 {
+	/* In the database of an older version, before ALTER EXTENSION UPDATE. */
+	*isnull = true;
+	if (column > RelationGetDescr(relation)->natts)
+		return (Datum) 0;
 	return heap_getattr(tuple, column, RelationGetDescr(relation), isnull);
 }
 

@@ -38,7 +38,11 @@ enum
 	COLUMN_DIAMOND_CONSISTENCY,
 	COLUMN_IDENTITY,
 	COLUMN_PAUSED,
-	COLUMN_FULL_REASON
+	COLUMN_FULL_REASON,
+	COLUMN_CREATED_AT,
+	COLUMN_UPDATED_AT,
+	COLUMN_FRESHNESS_DEADLINE_MS,
+	COLUMN_REFRESH_TIER
 };
 
 static const char *const mode_names[] = {"AUTO", "DIFFERENTIAL", "FULL"};
@@ -77,6 +81,8 @@ read_row(Relation relation, HeapTuple tuple)
 	st->identity = pgt_catalog_text(relation, tuple, COLUMN_IDENTITY);
 	st->paused = pgt_catalog_bool(relation, tuple, COLUMN_PAUSED);
 	st->full_reason = pgt_catalog_text(relation, tuple, COLUMN_FULL_REASON);
+	st->sla_ms = pgt_catalog_int64(relation, tuple, COLUMN_FRESHNESS_DEADLINE_MS);
+	st->tier = pgt_catalog_text(relation, tuple, COLUMN_REFRESH_TIER);
 	pfree(mode);
 	return st;
 }
@@ -190,10 +196,11 @@ pgt_stream_table_owner(const PgtStreamTable *st)
 	return owner;
 }
 
-#define NFIELDS 9
+#define NFIELDS 11
 
-static const Oid field_types[NFIELDS + 1] = {REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID,
-											 TEXTOID,	  TEXTOID,	   BOOLOID, TEXTOID, INT8OID};
+static const Oid field_types[NFIELDS + 1] = {REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID,
+											 TEXTOID,	  TEXTOID,	   TEXTOID, BOOLOID,
+											 TEXTOID,	  INT8OID,	   TEXTOID, INT8OID};
 
 static void
 fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
@@ -211,8 +218,11 @@ fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
 	values[7] = BoolGetDatum(st->paused);
 	nulls[7] = false;
 	values[8] = pgt_catalog_text_datum(st->full_reason, &nulls[8]);
-	values[9] = Int64GetDatum(st->pgt_id);
-	nulls[9] = false;
+	values[9] = Int64GetDatum(st->sla_ms);
+	nulls[9] = st->sla_ms == 0;
+	values[10] = pgt_catalog_text_datum(st->tier, &nulls[10]);
+	values[11] = Int64GetDatum(st->pgt_id);
+	nulls[11] = false;
 }
 
 int64
@@ -235,8 +245,8 @@ pgt_stream_table_create(PgtStreamTable *st)
 	saved = pgt_security_become_extension_owner();
 	(void) pgt_spi_query("INSERT INTO pgtrickle.pgt_definitions (pgt_relid, view_relid,"
 						 " original_query, schedule, refresh_mode, diamond_consistency,"
-						 " identity, paused, full_reason, pgt_id)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+						 " identity, paused, full_reason, freshness_deadline_ms, refresh_tier,"
+						 " pgt_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
 						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();
@@ -255,8 +265,8 @@ pgt_stream_table_update(const PgtStreamTable *st)
 	(void) pgt_spi_query("UPDATE pgtrickle.pgt_definitions SET pgt_relid = $1, view_relid = $2,"
 						 " original_query = $3, schedule = $4, refresh_mode = $5,"
 						 " diamond_consistency = $6, identity = $7, paused = $8,"
-						 " full_reason = $9, updated_at = clock_timestamp()"
-						 " WHERE pgt_id = $10",
+						 " full_reason = $9, freshness_deadline_ms = $10, refresh_tier = $11,"
+						 " updated_at = clock_timestamp() WHERE pgt_id = $12",
 						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();
@@ -271,7 +281,9 @@ pgt_stream_table_delete(int64 pgt_id)
 
 	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_dependencies WHERE pgt_id = $1", 1, types,
 						 values, NULL);
-	/* Its foreign key does not cascade where session_replication_role is replica. */
+	/* Foreign keys do not cascade where session_replication_role is replica. */
+	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_slas WHERE pgt_id = $1", 1, types, values,
+						 NULL);
 	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_frontiers WHERE pgt_id = $1", 1, types, values,
 						 NULL);
 	(void) pgt_spi_query("DELETE FROM pgtrickle.pgt_definitions WHERE pgt_id = $1", 1, types,
