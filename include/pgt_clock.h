@@ -18,6 +18,8 @@ typedef struct PgtClock
 } PgtClock;
 
 extern TimestampTz pgt_clock_now(void);
+/* When the current transaction has ended, by the same clock; costs no system call. */
+extern TimestampTz pgt_clock_transaction_end(void);
 extern int pgt_clock_wait(long timeout_ms, uint32 wait_event);
 /* Replaces the clock (tests); NULL restores the real one. */
 extern void pgt_clock_set(const PgtClock *clock);

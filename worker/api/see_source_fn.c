@@ -18,6 +18,7 @@
 #include "pgt_dependency.h"
 #include "pgt_frontier.h"
 #include "pgt_schedule.h"
+#include "pgt_sla.h"
 #include "pgt_security.h"
 #include "pgt_source.h"
 #include "pgt_sqltext.h"
@@ -148,6 +149,7 @@ pgt_next_due(PG_FUNCTION_ARGS)
 	PgtFrontierRow row;
 	PgtSchedule schedule;
 	PgtParseError error;
+	PgtTier tier;
 	int64 due;
 
 	if (st == NULL || !pgt_security_may_read(st->relid) || st->paused || st->schedule == NULL)
@@ -158,6 +160,13 @@ pgt_next_due(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	if (row.next_retry_at != 0)
 		PG_RETURN_TIMESTAMPTZ(row.next_retry_at);
+	if (st->tier != NULL && pgt_tier_parse(st->tier, &tier))
+	{
+		if (tier == PGT_TIER_FROZEN)
+			PG_RETURN_NULL();
+		if (schedule.kind == PGT_SCHEDULE_INTERVAL && st->sla_ms == 0)
+			schedule.interval = pgt_tier_interval(tier, schedule.interval);
+	}
 	due = pgt_schedule_next_due(
 		&schedule, row.last_refresh_at != 0 ? row.last_refresh_at : PGT_SCHEDULE_NO_TIME,
 		pgt_clock_now(), pgt_clock_zone_offset, pgt_clock_schedule_zone());

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "storage/latch.h"
@@ -26,13 +27,19 @@ wait_latch(long timeout_ms, uint32 wait_event)
 }
 
 static TimestampTz
-read_clock(void)
+shift(TimestampTz time)
 {
 #ifdef PGT_TEST_POINTS
-	return GetCurrentTimestamp() + pgt_guc_test_clock_offset * INT64CONST(1000000);
+	return time + pgt_guc_test_clock_offset * INT64CONST(1000000);
 #else
-	return GetCurrentTimestamp();
+	return time;
 #endif
+}
+
+static TimestampTz
+read_clock(void)
+{
+	return shift(GetCurrentTimestamp());
 }
 
 static const PgtClock real_clock = {read_clock, wait_latch};
@@ -42,6 +49,13 @@ TimestampTz
 pgt_clock_now(void)
 {
 	return clock_in_use->now();
+}
+
+TimestampTz
+pgt_clock_transaction_end(void)
+{
+	return clock_in_use == &real_clock ? shift(GetCurrentTransactionStopTimestamp())
+									   : pgt_clock_now();
 }
 
 int

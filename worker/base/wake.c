@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "pgt_clock.h"
 #include "pgt_shmem.h"
 #include "pgt_wake.h"
 
@@ -286,7 +287,7 @@ mark_pending(SourceSlot *slot, TimestampTz when)
 static void
 announce_commit(void)
 {
-	TimestampTz now = GetCurrentTransactionStopTimestamp();
+	TimestampTz now = pgt_clock_transaction_end();
 	bool wake = false;
 
 	for (int i = 0; i < announcement->nsources; i++)
@@ -350,7 +351,7 @@ static void
 announce_prepared(void)
 {
 	DatabaseSlot *database = find_my_database();
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = pgt_clock_now();
 
 	if (database == NULL)
 		return;

@@ -28,6 +28,7 @@
 #include "utils/typcache.h"
 
 #include "capture_internal.h"
+#include "pgt_clock.h"
 #include "pgt_capture.h"
 #include "pgt_spi.h"
 #include "pgt_sqltext.h"
@@ -159,7 +160,7 @@ static void
 collect_source(Oid relid, TimestampTz since, void *arg)
 {
 	appendStringInfo((StringInfo) arg, " %u", relid);
-	if (since <= 0 || since > GetCurrentTimestamp())
+	if (since <= 0 || since > pgt_clock_now())
 		appendStringInfoString((StringInfo) arg, "?");
 }
 

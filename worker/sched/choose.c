@@ -107,10 +107,14 @@ rank(SchedTables *tables, TimestampTz now)
 		if (table == NULL || !is_coming(table))
 			continue;
 		paths[table->node] = forecast(tables, table, paths);
-		table->priority = pgt_ready_staleness(now, table->pending_since, paths[table->node],
-											  pgt_schedule_length(&table->schedule, now,
-																  pgt_clock_zone_offset,
-																  pgt_clock_schedule_zone()));
+		if (table->limit > 0 && table->stale_since != 0)
+			table->priority = pgt_sla_urgency(now, table->stale_since, paths[table->node],
+											  table->limit);
+		else
+			table->priority = pgt_sla_urgency_without(pgt_ready_staleness(
+				now, table->pending_since, paths[table->node],
+				pgt_schedule_length(&table->schedule, now, pgt_clock_zone_offset,
+									pgt_clock_schedule_zone())));
 	}
 	pfree(paths);
 }
@@ -132,6 +136,9 @@ choose(SchedTables *tables, const bool *leave_out)
 		item.id = table->st.pgt_id;
 		item.level = table->lock_since != 0;
 		item.staleness = table->priority;
+		item.deadline = table->limit > 0 && table->stale_since != 0
+							? pgt_sla_deadline(table->stale_since, table->limit)
+							: 0;
 		if (best == NULL || pgt_ready_compare(&item, &best_item) < 0)
 		{
 			best = table;

@@ -38,6 +38,7 @@
 
 #define PRUNE_INTERVAL_MS 5000
 #define HISTORY_INTERVAL_MS 600000
+#define WATCH_INTERVAL_MS 500
 #define HISTORY_BATCH 10000
 
 #define LONGEST_BREATH_MS 60000
@@ -314,9 +315,12 @@ keep_house(void)
 {
 	static TimestampTz next_prune = 0;
 	static TimestampTz next_history = 0;
+	static TimestampTz next_watch = 0;
 
 	if (changed_sources != NIL && is_time(&next_prune, PRUNE_INTERVAL_MS))
 		prune_sources();
+	if (is_time(&next_watch, WATCH_INTERVAL_MS))
+		pgt_freshness_watch(tables);
 	if (tables->count > 0 && is_time(&next_history, HISTORY_INTERVAL_MS))
 		prune_history();
 }

@@ -74,6 +74,7 @@ pgt_item_note_started(SchedTable *table)
 	table->was_pending = table->pending;
 	table->was_pending_since = table->pending_since;
 	table->pending = false;
+	pgt_freshness_begin(table);
 }
 
 /* Begun for a coordinator that is gone: whatever came since is unknown, so look again. */
@@ -88,6 +89,8 @@ static void
 note_ended(SchedTable *table, bool refreshed)
 {
 	table->running = false;
+	if (!refreshed)
+		pgt_freshness_undo(table);
 	if (refreshed || !table->was_pending)
 		return;
 	if (!table->pending || table->was_pending_since < table->pending_since)
@@ -389,6 +392,7 @@ pgt_item_finish(SchedTables *tables, const PgtJob *job)
 		{
 			note_ended(table, true);
 			succeed(table, item, job->started_at);
+			pgt_freshness_end(tables, table, job, strcmp(item->action, "NO_DATA") != 0);
 		}
 	}
 	if (failed != NULL && job->state != PGT_JOB_LOST &&

@@ -13,6 +13,7 @@
 #include "pgt_ready.h"
 #include "pgt_retry.h"
 #include "pgt_schedule.h"
+#include "pgt_sla_state.h"
 #include "pgt_stream_table.h"
 
 /* ---- slots.c: which database has a coordinator ---- */
@@ -48,6 +49,9 @@ extern bool pgt_launcher_wants(const char *database_name);
 extern void pgt_quiesce_init(void);
 /* Shall the coordinator of this database stay away? Forgets transactions that ended. */
 extern bool pgt_quiesce_holds(Oid database);
+
+struct PgtJob;
+struct PgtLostAttempt;
 
 /* ---- tables.c: the stream tables of this database, as the coordinator knows them ---- */
 
@@ -86,6 +90,14 @@ typedef struct SchedTable
 	int apart;		/* attempts in a row that found them so */
 	int nupstreams; /* of one that mixes: all that it depends on, as indexes */
 	int *upstreams;
+	PgtSlaState *sla;		  /* NULL: has none */
+	bool sla_news;			  /* it is to be written */
+	int64 limit;			  /* its SLA, or what those of its readers leave; 0: none */
+	TimestampTz change_since; /* the oldest change of a base that it has to take over; 0: none */
+	TimestampTz was_change_since; /* of those that it took over when it began to run */
+	TimestampTz stale_since;	  /* the oldest that it or what it reads does not show */
+	TimestampTz start_at;		  /* what its SLA asks for; PGT_SLA_NEVER: nothing */
+	TimestampTz ready_since;	  /* could have begun; 0: could not */
 	PgtReadiness readiness;
 	bool done;	 /* in this round */
 	bool behind; /* falling_behind was told */
@@ -124,6 +136,28 @@ extern SchedTable *pgt_tables_find(SchedTables *tables, int64 pgt_id);
  */
 extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now, bool is_full);
 
+/* ---- freshness.c: SLAs and tiers ---- */
+
+extern void pgt_freshness_load(SchedTable *table, const SchedTable *known, const SchedTables *old,
+							   TimestampTz now);
+/* A change of a base table, or of what shows one. */
+extern void pgt_freshness_note(SchedTable *table, TimestampTz since);
+/* The interval of the schedule as the tier stretches it; PGT_SLA_NEVER if frozen. */
+extern int64 pgt_freshness_interval(const SchedTable *table);
+extern bool pgt_freshness_is_frozen(const SchedTable *table);
+/* Since when tables are stale, and when those with an SLA have to begin. */
+extern void pgt_freshness_find_starts(SchedTables *tables);
+/* Makes due what an SLA asks for, and what that reads; limits of all. */
+extern void pgt_freshness_decide_due(SchedTables *tables);
+extern void pgt_freshness_begin(SchedTable *table);
+extern void pgt_freshness_undo(SchedTable *table);
+extern void pgt_freshness_end(SchedTables *tables, SchedTable *table, const struct PgtJob *job,
+							  bool wrote);
+/* When an SLA will be broken. */
+extern TimestampTz pgt_freshness_next_time(const SchedTable *table);
+/* Counts time, tells of SLAs that are broken meanwhile, writes what is to be kept. */
+extern void pgt_freshness_watch(SchedTables *tables);
+
 /* ---- choose.c: what to refresh next ---- */
 
 /*
@@ -133,9 +167,6 @@ extern TimestampTz pgt_tables_next_time(SchedTables *tables, TimestampTz now, bo
 extern int pgt_choose_next(SchedTables *tables, TimestampTz now, SchedTable **items);
 
 /* ---- item.c: what is asked of a refresh, and what follows from its result ---- */
-
-struct PgtJob;
-struct PgtLostAttempt;
 
 extern struct PgtJob *pgt_item_make_job(SchedTables *tables, SchedTable **items, int count,
 										TimestampTz now);

@@ -25,7 +25,13 @@
 static int64_t
 next_due(const SchedTable *table, TimestampTz now)
 {
-	return pgt_schedule_next_due(&table->schedule,
+	PgtSchedule schedule = table->schedule;
+
+	if (schedule.kind == PGT_SCHEDULE_INTERVAL && table->sla == NULL)
+		schedule.interval = pgt_freshness_interval(table);
+	if (schedule.kind == PGT_SCHEDULE_INTERVAL && schedule.interval == PGT_SLA_NEVER)
+		return PGT_SCHEDULE_NEVER;
+	return pgt_schedule_next_due(&schedule,
 								 table->last_start != 0 ? table->last_start : PGT_SCHEDULE_NO_TIME,
 								 now, pgt_clock_zone_offset, pgt_clock_schedule_zone());
 }
@@ -74,6 +80,7 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 	/* What changed while nobody listened is unknown: look once. */
 	table->pending = true;
 	table->pending_since = now;
+	pgt_freshness_load(table, known, old, now);
 	if (known == NULL)
 		return;
 	table->pending = known->pending;
@@ -267,6 +274,7 @@ pgt_tables_note_table(SchedTable *table, TimestampTz since)
 	if (!table->pending)
 		table->pending_since = since;
 	table->pending = true;
+	pgt_freshness_note(table, since);
 	if (table->retry_event == PGT_RETRY_ON_INPUT)
 		table->retry_now = true;
 }
@@ -363,6 +371,7 @@ decide_due(SchedTables *tables, TimestampTz now)
 	bool *inherits = palloc0(sizeof(bool) * Max(nnodes, 1));
 	int64_t *due = palloc(sizeof(int64_t) * Max(nnodes, 1));
 
+	pgt_freshness_find_starts(tables);
 	for (int i = 0; i < nnodes; i++)
 		due[i] = PGT_GRAPH_NEVER;
 	for (int i = 0; i < tables->count; i++)
@@ -370,12 +379,17 @@ decide_due(SchedTables *tables, TimestampTz now)
 		SchedTable *table = &tables->tables[i];
 
 		skip_idle_times(table, now);
-		inherits[table->node] = table->schedule.kind == PGT_SCHEDULE_CALCULATED;
+		inherits[table->node] = table->schedule.kind == PGT_SCHEDULE_CALCULATED &&
+								table->sla == NULL;
 		due[table->node] = next_due(table, now);
+		/* Without a schedule, its SLA alone says when. */
+		if (table->sla != NULL && table->schedule.kind == PGT_SCHEDULE_CALCULATED)
+			due[table->node] = table->start_at;
 	}
 	pgt_graph_inherit_least(tables->graph, inherits, now, due);
 	for (int i = 0; i < tables->count; i++)
 		tables->tables[i].due_at = due[tables->tables[i].node];
+	pgt_freshness_decide_due(tables);
 	for (int i = nnodes - 1; i >= 0; i--)
 	{
 		SchedTable *table = pgt_tables_at(tables, i);
@@ -407,7 +421,7 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 					(table->blind && table->schedule.kind != PGT_SCHEDULE_CALCULATED);
 	facts.upstream = PGT_UPSTREAM_REACHED;
 	facts.now = now;
-	facts.due_at = table->must_rebuild ? now : table->due_at;
+	facts.due_at = table->must_rebuild && !pgt_freshness_is_frozen(table) ? now : table->due_at;
 	facts.retry_at = table->retry_at;
 	facts.retry_now = table->retry_now;
 	for (int i = 0; i < inputs.count; i++)
@@ -425,6 +439,10 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 	table->readiness = pgt_ready_decide(&facts);
 	if (table->done && table->readiness >= PGT_READY_STALLED)
 		table->readiness = PGT_READY_UNCHANGED;
+	if (table->readiness != PGT_READY_NOW)
+		table->ready_since = table->running ? table->ready_since : 0;
+	else if (table->ready_since == 0)
+		table->ready_since = now;
 }
 
 /*
@@ -437,6 +455,7 @@ fit_to_clock(SchedTable *table, TimestampTz now)
 	table->last_start = Min(table->last_start, now);
 	table->pending_since = Min(table->pending_since, now);
 	table->lock_since = Min(table->lock_since, now);
+	table->change_since = Min(table->change_since, now);
 	table->busy_until = Min(table->busy_until,
 							now + PGT_SCHED_LONGEST_PUT_OFF_MS * INT64CONST(1000));
 	table->retry_at = Min(table->retry_at, now + PGT_RETRY_LONGEST_MS * INT64CONST(1000));
@@ -555,6 +574,7 @@ pgt_tables_next_time(SchedTables *tables, TimestampTz now, bool is_full)
 	{
 		SchedTable *table = &tables->tables[i];
 
+		next = Min(next, pgt_freshness_next_time(table));
 		if (table->running)
 			continue;
 		if (table->readiness == PGT_READY_NOW)

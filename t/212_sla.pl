@@ -1,0 +1,136 @@
+# SLAs and tiers: when tables with an SLA are refreshed, tiers that follow what was measured, alerts.
+# Where time has to pass, the clock of the test build is put forward.
+use strict;
+use warnings;
+
+use Test::More;
+
+use PgTrickle;
+
+plan skip_all => 'needs a build with test points' unless has_test_points();
+
+my $node = PgTrickle->new_node('sla', settings => "pg_trickle.scheduler_interval_ms = '1s'\nautovacuum = off\n");
+my $offset = 0;
+my $next = 1000;
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub set
+{
+	my ($name, $value) = @_;
+	$node->append_conf('postgresql.conf', "$name = '$value'\n");
+	$node->reload;
+	return;
+}
+
+# Every process has to have read its files before time counts on.
+sub forward
+{
+	my ($seconds) = @_;
+	$offset += $seconds;
+	set('pg_trickle.test_clock_offset', $offset);
+	return;
+}
+
+sub tier { return sql("SELECT refresh_tier FROM pgtrickle.pgt_stream_tables WHERE pgt_name = '$_[0]'") }
+
+# A change, and what shows it; with a time before the refresh that the scheduler did not have.
+sub cycle
+{
+	my ($delay) = @_;
+	$next++;
+	sql("INSERT INTO o VALUES ($next, 1)");
+	forward($delay) if $delay;
+	wait_until($node, "SELECT count(*) = 1 FROM top WHERE id = $next");
+	# Not only committed, but known to the coordinator.
+	wait_until($node, q{SELECT last_refresh_at <= (SELECT max(written_at) FROM pgtrickle.pgt_slas) + interval '10 s' FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'top'});
+	return;
+}
+
+sql(q{
+	CREATE TABLE o (id int PRIMARY KEY, g int);
+	CREATE TABLE p (id int PRIMARY KEY);
+	SELECT pgtrickle.create_stream_table('base', 'SELECT id, g FROM o', '1h');
+	SELECT pgtrickle.create_stream_table('top', 'SELECT id FROM base', sla => '30 s');
+	SELECT pgtrickle.create_stream_table('manual', 'SELECT id FROM o WHERE g = 1', sla => '30 s', tier => 'hot');
+	SELECT pgtrickle.create_stream_table('ice', 'SELECT id FROM p', '1s', tier => 'frozen');
+	SELECT pgtrickle.create_stream_table('slow', 'SELECT id FROM p', '1s', tier => 'cold');
+	SELECT pgtrickle.create_stream_table('quick', 'SELECT id FROM p', '1s', tier => 'hot')});
+my $listener = $node->background_psql('postgres', on_error_stop => 1);
+$listener->query_safe('LISTEN pg_trickle_alert');
+
+# --- without an SLA a tier stretches the interval ---------------------------------------------
+
+wait_until($node, q{SELECT count(*) = 4 FROM pgtrickle.pgt_stream_tables WHERE is_populated AND pgt_name <> 'ice' AND pgt_name <> 'manual'});
+is(sql(q{SELECT round(extract(epoch FROM next_due - last_refresh_at)) FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'slow'}), '10', 'cold: ten times the interval');
+is(sql(q{SELECT next_due IS NULL FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'ice'}), 't', 'frozen: never');
+sql('INSERT INTO p VALUES (1)');
+wait_until($node, 'SELECT count(*) = 1 FROM quick');
+wait_until($node, 'SELECT count(*) = 1 FROM slow');
+cmp_ok(sql(q{SELECT extract(epoch FROM (SELECT max(start_time) - min(start_time) FROM pgtrickle.get_refresh_history('slow')))}), '>=', 9.9, 'so it was');
+is(sql('SELECT count(*) FROM ice'), '0', 'what is frozen stays so');
+
+# --- an SLA, and what it reads ----------------------------------------------------------------
+
+is(tier('top'), 'hot', 'a new SLA starts hot');
+wait_until($node, q{SELECT count(*) = 1 FROM pgtrickle.pgt_slas s JOIN pgtrickle.pgt_stream_tables t USING (pgt_id) WHERE pgt_name = 'top'});
+cycle(0);
+ok(1, 'what it reads comes along, though its own schedule says in an hour');
+
+# --- down when it has long been easy ----------------------------------------------------------
+
+cycle(0) for 1 .. 12;
+forward(70);
+cycle(0) for 1 .. 2;
+wait_until($node, q{SELECT refresh_tier = 'warm' FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'top'});
+ok(1, 'warm after more than ten easy cycles');
+is(tier('manual'), 'hot', 'a tier that a user has set stays');
+
+# Half of the slack passes before it begins.
+$next++;
+sql("INSERT INTO o VALUES ($next, 1)");
+wait_until($node, "SELECT count(*) = 1 FROM manual WHERE id = $next");
+is(sql("SELECT count(*) FROM top WHERE id = $next"), '0', 'warm waits, hot does not');
+forward(16);
+wait_until($node, "SELECT count(*) = 1 FROM top WHERE id = $next");
+
+# --- up when it was missed three times in a row -----------------------------------------------
+
+cycle(40) for 1 .. 2;
+is(tier('top'), 'warm', 'missed twice');
+cycle(40);
+wait_until($node, q{SELECT refresh_tier = 'hot' FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'top'});
+like(sql(q{SELECT tier_reason FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'top'}), qr/missed the SLA in 3 cycles/, 'the third time it is hot');
+
+# --- it is kept -------------------------------------------------------------------------------
+
+my $since = sql(q{SELECT tier_since FROM pgtrickle.pgt_slas JOIN pgtrickle.pgt_stream_tables USING (pgt_id) WHERE pgt_name = 'top'});
+my $alerts = $listener->query('SELECT 1');
+$listener->quit;
+like($alerts, qr/"event":"tier_changed".*"pgt_name":"top".*"from":"hot","to":"warm"/, 'told of the way down');
+like($alerts, qr/"event":"tier_changed".*"pgt_name":"top".*"from":"warm","to":"hot"/, 'and of the way up');
+like($alerts, qr/"event":"sla_breach".*"pgt_name":"top".*"sla_ms":30000/, 'of the breach');
+$node->restart;
+cycle(0);
+is(sql(q{SELECT tier_since FROM pgtrickle.pgt_slas JOIN pgtrickle.pgt_stream_tables USING (pgt_id) WHERE pgt_name = 'top'}), $since, 'a restart changes nothing');
+wait_until($node, q{SELECT NOT breached FROM pgtrickle.pgt_slas JOIN pgtrickle.pgt_stream_tables USING (pgt_id) WHERE pgt_name = 'top'});
+
+# Nobody refreshes it, and it is told all the same.
+$listener = $node->background_psql('postgres', on_error_stop => 1);
+$listener->query_safe('LISTEN pg_trickle_alert');
+sql(q{SELECT pgtrickle.pause_stream_table('base')});
+sql("INSERT INTO o VALUES (1, 1)");
+wait_until($node, "SELECT count(*) = 1 FROM manual WHERE id = 1");
+forward(60);
+wait_until($node, q{SELECT breached FROM pgtrickle.pgt_slas JOIN pgtrickle.pgt_stream_tables USING (pgt_id) WHERE pgt_name = 'top'});
+sql(q{SELECT pgtrickle.resume_stream_table('base')});
+wait_until($node, 'SELECT count(*) = 1 FROM top WHERE id = 1');
+wait_until($node, q{SELECT NOT breached FROM pgtrickle.pgt_slas JOIN pgtrickle.pgt_stream_tables USING (pgt_id) WHERE pgt_name = 'top'});
+like($listener->query('SELECT 1'), qr/sla_breach.*sla_recovered/s, 'breach and recovery are told once each');
+$listener->quit;
+
+sql(q{SELECT pgtrickle.alter_stream_table('top', sla => '0')});
+is(sql(q{SELECT sla IS NULL AND tier IS NULL FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'top'}), 't', 'an SLA can be taken back');
+stream_table_is_right($node, $_) for qw(base manual quick slow);
+
+done_testing();
