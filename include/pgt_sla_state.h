@@ -1,5 +1,6 @@
 /*
  * pgt_sla_state.h: what the scheduler knows of a stream table's SLA (pgt_slas).
+ * Module: sched
  */
 #ifndef PGT_SLA_STATE_H
 #define PGT_SLA_STATE_H

@@ -71,7 +71,7 @@ COMMENT ON COLUMN pgtrickle.pgt_frontiers.cost_model IS 'what refreshes took, by
 COMMENT ON COLUMN pgtrickle.pgt_frontiers.rebuild_reason IS 'not NULL: the next refresh computes everything, for this reason';
 
 CREATE TABLE pgtrickle.pgt_slas (
-	pgt_id bigint PRIMARY KEY REFERENCES pgtrickle.pgt_definitions ON DELETE CASCADE,
+	pgt_id bigint PRIMARY KEY, -- of pgt_definitions
 	tier text NOT NULL CHECK (tier IN ('hot', 'warm', 'cold', 'frozen')),
 	tier_reason text NOT NULL,
 	tier_since timestamptz NOT NULL,

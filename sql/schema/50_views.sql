@@ -154,5 +154,5 @@ COMMENT ON POLICY visible ON pgtrickle.pgt_dependencies IS 'dependencies of stre
 GRANT SELECT ON pgtrickle.pgt_dependencies TO PUBLIC;
 
 -- Monitoring tools see the rest as well.
-GRANT SELECT ON pgtrickle.pgt_definitions, pgtrickle.pgt_frontiers, pgtrickle.pgt_sources
-	TO pg_monitor;
+GRANT SELECT ON pgtrickle.pgt_definitions, pgtrickle.pgt_frontiers, pgtrickle.pgt_slas,
+	pgtrickle.pgt_sources TO pg_monitor;

@@ -40,6 +40,9 @@ CREATE VIEW pgtrickle.metric_samples WITH (security_barrier) AS
 		('pg_trickle_refresh_failures_total', 'counter', 'Refreshes that failed.'),
 		('pg_trickle_rows_in_total', 'counter', 'Captured row images that refreshes took over.'),
 		('pg_trickle_rows_written_total', 'counter', 'Rows that refreshes wrote.'),
+		('pg_trickle_sla_seconds', 'gauge', 'The SLA of the stream table.'),
+		('pg_trickle_sla_breached', 'gauge', 'Is the SLA broken.'),
+		('pg_trickle_sla_attainment', 'gauge', 'Share of the time in which the SLA was met.'),
 		('pg_trickle_change_buffer_bytes', 'gauge', 'Size of the change buffer of a source.'),
 		('pg_trickle_change_buffer_rows', 'gauge', 'Row images in the change buffer of a source.')
 	), sample (metric, labels, value) AS (
@@ -77,6 +80,14 @@ CREATE VIEW pgtrickle.metric_samples WITH (security_barrier) AS
 			('pg_trickle_rows_written_total', '{"change": "inserted"}', st.total_rows_inserted),
 			('pg_trickle_rows_written_total', '{"change": "updated"}', st.total_rows_updated),
 			('pg_trickle_rows_written_total', '{"change": "deleted"}', st.total_rows_deleted)
+		) v (metric, labels, value)
+	UNION ALL
+		SELECT v.metric, pg_catalog.jsonb_build_object('schema', a.pgt_schema, 'name', a.pgt_name) || v.labels, v.value
+		FROM pgtrickle.sla_status a CROSS JOIN LATERAL (VALUES
+			('pg_trickle_sla_seconds', '{}'::jsonb, extract(epoch FROM a.sla)::double precision),
+			('pg_trickle_sla_breached', '{}', (a.sla_state = 'BREACHED')::int),
+			('pg_trickle_sla_attainment', '{"window": "1h"}', a.attainment_1h),
+			('pg_trickle_sla_attainment', '{"window": "24h"}', a.attainment_24h)
 		) v (metric, labels, value)
 	UNION ALL
 		SELECT v.metric, buffer.labels, v.value

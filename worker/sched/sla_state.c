@@ -1,5 +1,5 @@
 /*
- * sla.c: pgtrickle.pgt_slas, what the scheduler knows of each SLA.
+ * sla_state.c: pgtrickle.pgt_slas, what the scheduler knows of each SLA.
  *
  * Written by coordinators only, seldom: when a tier or a breach changes, and
  * else every few seconds. So this goes through SQL.
