@@ -44,14 +44,15 @@ typedef struct PgtForecastVerdict
 	double differential_ms; /* below 0: not known */
 	double full_ms;
 	double limit_ms; /* after which a differential refresh is given up; 0: never */
-	bool probe;		 /* FULL would be chosen, but is put to the test */
+	bool probe;		 /* the other way would be chosen, but is put to the test */
 } PgtForecastVerdict;
 
 /*
  * min_samples: differential refreshes before forecasts count, 0: they never do. ratio: FULL is
  * chosen if the differential forecast is more than so many times the full one; where a decade is
  * known well, 1.1 is enough. Every now and then (PGT_FORECAST_PROBE) a choice of FULL is put to
- * the test, within a limit. Counts the choices of FULL in the model.
+ * the test, within a limit, and so is one of DIFFERENTIAL where FULL is not much slower. Counts
+ * the choices in the model.
  */
 #define PGT_FORECAST_PROBE 32
 extern PgtForecastVerdict pgt_forecast_choose(PgtForecastModel *model, double rows,

@@ -158,15 +158,14 @@ CREATE VIEW pgtrickle.df_threshold_advice WITH (security_barrier) AS
 		pending.n AS pending_rows, next.forecast_ms, next.forecast_full_ms, f.last_full_ms,
 		CASE WHEN s.refresh_mode <> 'AUTO' THEN s.refresh_mode
 			WHEN s.full_reason IS NOT NULL THEN 'FULL'
-			WHEN next.choice = 'FULL' THEN 'FULL'
-			ELSE 'DIFFERENTIAL' END AS decision,
+			ELSE coalesce(pg_catalog.split_part(next.choice, ' ', 1), 'DIFFERENTIAL') END AS decision,
 		CASE WHEN s.refresh_mode <> 'AUTO' THEN 'the mode is ' || s.refresh_mode || ', nothing is chosen'
 			WHEN s.full_reason IS NOT NULL THEN s.full_reason
 			WHEN setting.min_samples = 0 THEN 'forecasts are off: the share of changed rows decides'
 			WHEN next.forecast_full_ms IS NULL THEN 'no full refresh was measured yet: the share of changed rows decides'
 			WHEN next.choice IS NULL THEN 'fewer than pg_trickle.prediction_min_samples differential refreshes, or none of a like size: the share of changed rows decides'
 			WHEN next.choice = 'FULL' THEN 'predicted_cost_exceeds_full'
-			WHEN next.choice = 'PROBE' THEN 'forecast_probe'
+			WHEN next.choice LIKE '% PROBE' THEN 'forecast_probe'
 			ELSE 'a differential refresh is not expected to be slower, or is short anyhow' END AS reason,
 		CASE WHEN next.forecast_ms IS NULL THEN 'LOW'
 			WHEN line.samples >= 20 THEN 'HIGH' ELSE 'MEDIUM' END AS confidence

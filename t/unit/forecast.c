@@ -213,6 +213,45 @@ test_noise(void)
 		   "noise does not make a choice of full");
 }
 
+static int
+count_probes(double differential_ms, int refreshes)
+{
+	PgtForecastModel model = {{0}};
+	int probes = 0;
+
+	pgt_forecast_note_full(&model, 1e6, 1000);
+	for (int i = 0; i < 5 + refreshes; i++)
+	{
+		PgtForecastVerdict verdict = pgt_forecast_choose(&model, 5000, 1e6, 5, 1.5);
+
+		probes += verdict.probe && verdict.choice == PGT_FORECAST_FULL;
+		if (verdict.choice != PGT_FORECAST_FULL)
+			pgt_forecast_note_differential(&model, 5000, differential_ms);
+		else
+			pgt_forecast_note_full(&model, 1e6, 1000);
+	}
+	return probes;
+}
+
+static void
+test_probes_of_full(void)
+{
+	PgtForecastModel model = {{0}};
+
+	is_int(count_probes(900, 28), 0,
+		   "differential refreshes nearly as slow as full: no test at first");
+	is_int(count_probes(900, 40), 1, "but one among 40");
+	is_int(count_probes(500, 500), 0, "half as slow: none so soon");
+	is_int(count_probes(500, 520), 1, "but later");
+	is_int(count_probes(100, 2000), 0, "a tenth: never");
+	for (int i = 0; i < 20; i++)
+		pgt_forecast_note_full(&model, 1e6, i % 2 == 0 ? 800 : 1200);
+	ok(pgt_forecast_full(&model, 1e6) > 900 && pgt_forecast_full(&model, 1e6) < 1100,
+	   "noise of full refreshes is smoothed");
+	pgt_forecast_note_full(&model, 1e6, 100);
+	ok(pgt_forecast_full(&model, 1e6) == 100, "but a new world is seen at once");
+}
+
 static void
 test_limits(void)
 {
@@ -237,6 +276,7 @@ main(void)
 	test_cold_start();
 	test_traces();
 	test_noise();
+	test_probes_of_full();
 	test_limits();
 	return test_done();
 }

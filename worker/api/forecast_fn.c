@@ -39,8 +39,8 @@ pgt_forecast_fn(PG_FUNCTION_ARGS)
 	values[1] = Float8GetDatum(verdict.full_ms);
 	nulls[1] = verdict.full_ms < 0;
 	nulls[2] = verdict.choice == PGT_FORECAST_UNKNOWN;
-	values[2] = CStringGetTextDatum(verdict.probe						  ? "PROBE"
-									: verdict.choice == PGT_FORECAST_FULL ? "FULL"
-																		  : "DIFFERENTIAL");
+	values[2] = CStringGetTextDatum(
+		psprintf("%s%s", verdict.choice == PGT_FORECAST_FULL ? "FULL" : "DIFFERENTIAL",
+				 verdict.probe ? " PROBE" : ""));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -11,7 +11,7 @@ enum
 	SAMPLES,   /* differential refreshes so far */
 	FULL_MS,   /* 0: none yet */
 	FULL_ROWS, /* of the sources then */
-	PREDICTED, /* refreshes in a row that were FULL by forecast, */
+	PREDICTED, /* refreshes in a row that were FULL by forecast; below 0: DIFFERENTIAL, nearly not */
 	FIRST_DECADE
 };
 
@@ -24,7 +24,10 @@ enum
 #define LEAST_LIMIT 250.0 /* ms; the first time, plans are made, too */
 #define CHEAP 5.0		  /* ms; decades as cheap as this need no limit */
 #define FEW_ROWS 100.0
-#define MOST_BETWEEN 512 /* choices of FULL between two probes */
+#define MOST_BETWEEN 512 /* choices of one way between two probes of the other */
+#define HYSTERESIS 0.1	 /* of FULL; what was chosen last is kept within it */
+#define NEAR 0.67		 /* of FULL; a differential refresh that takes so long is nearly as dear, */
+#define NOT_FAR 0.2 /* and one as long as this is not so cheap that FULL need not be seen again */
 
 typedef struct Decade
 {
@@ -106,7 +109,8 @@ pgt_forecast_note_differential(PgtForecastModel *model, double rows, double ms)
 		return;
 	note(model, rows, ms);
 	model->values[SAMPLES]++;
-	model->values[PREDICTED] = 0;
+	if (model->values[PREDICTED] > 0)
+		model->values[PREDICTED] = 0;
 }
 
 /* At least so long, and known well at once: what comes next must not try it again. */
@@ -122,8 +126,12 @@ pgt_forecast_note_abandoned(PgtForecastModel *model, double rows, double ms)
 void
 pgt_forecast_note_full(PgtForecastModel *model, double source_rows, double ms)
 {
+	double expected = pgt_forecast_full(model, source_rows);
+
 	if (ms <= 0)
 		return;
+	if (expected > 0 && ms <= expected * NEW_WORLD && ms * NEW_WORLD >= expected)
+		ms = expected + ALPHA * (ms - expected);
 	model->values[FULL_MS] = ms;
 	model->values[FULL_ROWS] = larger(source_rows, 0);
 }
@@ -210,15 +218,40 @@ limit_of(const PgtForecastModel *model, double rows, double full_ms, bool probe)
 
 /* At 32, 64, 128, 256, 512, and every 512 from then on. */
 static bool
-is_probe(double predicted)
+is_probe(double chosen)
 {
 	double next = PGT_FORECAST_PROBE;
 
-	if (predicted >= MOST_BETWEEN)
-		return (long) predicted % MOST_BETWEEN == 0;
-	while (next < predicted)
+	if (chosen >= MOST_BETWEEN)
+		return (long) chosen % MOST_BETWEEN == 0;
+	while (next < chosen)
 		next *= 2;
-	return predicted == next;
+	return chosen == next;
+}
+
+/* By both forecasts; counts in a row what was chosen. *probe: it is time to try the other way. */
+static PgtForecastChoice
+choose(PgtForecastModel *model, const PgtForecastVerdict *verdict, double ratio, bool *probe)
+{
+	double *chosen = &model->values[PREDICTED];
+	double relative = verdict->differential_ms / verdict->full_ms;
+
+	*probe = false;
+	if (verdict->differential_ms > SHORT &&
+		relative > (*chosen > 0 ? larger(ratio - HYSTERESIS, 1) : ratio))
+	{
+		*chosen = larger(*chosen, 0) + 1;
+		*probe = is_probe(*chosen);
+		return *probe ? PGT_FORECAST_DIFFERENTIAL : PGT_FORECAST_FULL;
+	}
+	if (verdict->differential_ms > SHORT && relative > NOT_FAR)
+	{
+		*chosen = -larger(-*chosen, 0) - 1;
+		*probe = is_probe(-*chosen) && (relative > NEAR || -*chosen >= MOST_BETWEEN);
+		return *probe ? PGT_FORECAST_FULL : PGT_FORECAST_DIFFERENTIAL;
+	}
+	*chosen = 0;
+	return PGT_FORECAST_DIFFERENTIAL;
 }
 
 PgtForecastVerdict
@@ -234,18 +267,7 @@ pgt_forecast_choose(PgtForecastModel *model, double rows, double source_rows, in
 	if (model->values[SAMPLES] >= min_samples || known_well)
 		verdict.differential_ms = pgt_forecast_differential(model, rows);
 	if (verdict.differential_ms >= 0)
-	{
-		verdict.choice = PGT_FORECAST_DIFFERENTIAL;
-		if (verdict.differential_ms > SHORT &&
-			verdict.differential_ms > verdict.full_ms * (known_well ? MARGIN : ratio))
-		{
-			verdict.probe = is_probe(++model->values[PREDICTED]);
-			if (!verdict.probe)
-				verdict.choice = PGT_FORECAST_FULL;
-		}
-		else
-			model->values[PREDICTED] = 0;
-	}
+		verdict.choice = choose(model, &verdict, known_well ? MARGIN : ratio, &verdict.probe);
 	if (verdict.choice != PGT_FORECAST_FULL)
 		verdict.limit_ms = limit_of(model, rows, verdict.full_ms, verdict.probe);
 	return verdict;
