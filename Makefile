@@ -86,6 +86,9 @@ bench: deps
 bench-tpch: deps
 	$(SANDBOX) -- perl t/bench/tpch/tpch.pl $(TPCH)
 
+bench-sched: deps
+	$(SANDBOX) -- perl t/bench/sched.pl $(SCHED)
+
 bench-replay:
 	@t/bench/replay/run.sh
 
@@ -123,6 +126,7 @@ help:
 	@echo '  make soak SECONDS=3600    writers, DDL, kill -9 and terminate storms, compared at each frontier'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
+	@echo '  make bench-sched          from commits to readers: many stream tables, chains, workers, crashes'
 	@echo '  make bench-replay         regret of AUTO on replayed traces; no server needed'
 	@echo '  make bench-memory         millions of changed rows, thousands of refreshes: private memory'
 	@echo '  make demo-keep            the demo, leaving its server running'
@@ -130,4 +134,4 @@ help:
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
-	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-replay bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-sched bench-replay bench-memory demo demo-keep check-version-sync clean help
