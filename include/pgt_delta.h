@@ -136,6 +136,7 @@ typedef struct PgtDefinition
 	List *findings;	   /* PgtFinding */
 	List *stages;	   /* PgtStage; one with technique FULL if full_reason */
 	List *constraints; /* Oids of unique indexes that identities rely on */
+	bool is_outdated;  /* stages were made for another analysis: a source has other keys now */
 	char *full_reason; /* NULL if maintained incrementally */
 	int full_position; /* where in the query, or 0 */
 } PgtDefinition;

@@ -69,6 +69,13 @@ extern bool pgt_refresh_prepare(int64 pgt_id);
  */
 extern bool pgt_refresh_has_news(const PgtStreamTable *st, uint64 looked_xmin, Snapshot snapshot);
 
+/*
+ * Makes view, stages and captures of a stream table anew, before its refresh, if
+ * they were made for another analysis of its query; set by whoever can. The
+ * refresh lock is held.
+ */
+extern void (*pgt_refresh_make_anew)(int64 pgt_id);
+
 /* The lock that serialises refreshes, ALTER and DROP of one stream table; until end of transaction. */
 extern bool pgt_refresh_lock(int64 pgt_id, bool wait);
 

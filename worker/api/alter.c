@@ -363,6 +363,17 @@ pgt_lifecycle_redefine_later(PgtStreamTable *st, const char *reason)
 }
 
 void
+pgt_lifecycle_make_anew(int64 pgt_id)
+{
+	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
+
+	if (st == NULL)
+		return;
+	pgt_lifecycle_redefine_later(st, "the keys of what it reads have changed");
+	CommandCounterIncrement();
+}
+
+void
 pgt_lifecycle_rebuild(PgtStreamTable *st, const char *reason)
 {
 	pgt_lifecycle_redefine(st, pgt_lifecycle_query_text(st), reason);

@@ -162,6 +162,8 @@ extern void pgt_lifecycle_forget(PgtStreamTable *st);
 extern char *pgt_lifecycle_query_text(const PgtStreamTable *st);
 extern char *pgt_lifecycle_export(PgtStreamTable *st);
 extern void pgt_lifecycle_pause(PgtStreamTable *st, bool pause);
+/* Before a refresh whose stages were made for another analysis of the query. */
+extern void pgt_lifecycle_make_anew(int64 pgt_id);
 /* A refresh whose progress others see. */
 extern void pgt_lifecycle_run(const PgtRefreshRequest *request);
 extern void pgt_lifecycle_refresh(PgtStreamTable *st, const char *mode);

@@ -10,9 +10,12 @@
 #include "pgt_delta.h"
 #include "pgt_guc.h"
 #include "pgt_progress.h"
+#include "pgt_refresh.h"
 #include "pgt_sched.h"
 #include "pgt_shmem.h"
 #include "pgt_wake.h"
+
+#include "api_internal.h"
 
 PG_MODULE_MAGIC;
 
@@ -27,4 +30,5 @@ _PG_init(void)
 	pgt_sched_init();
 	pgt_shmem_init();
 	pgt_delta_source_reason = pgt_capture_reason;
+	pgt_refresh_make_anew = pgt_lifecycle_make_anew;
 }

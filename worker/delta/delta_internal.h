@@ -177,6 +177,8 @@ extern void pgt_stage_cut(PgtDefinition *definition, Query *query);
 extern bool pgt_stage_is_group(const Query *query);
 extern bool pgt_stage_is_closed(const Query *query);	 /* its result is stored */
 extern int pgt_stage_of_entry(const RangeTblEntry *rte); /* number of the stage it reads, or 0 */
+/* Are the stored tables those of these stages? After pgt_delta_bind. */
+extern bool pgt_stage_tables_fit(const PgtDefinition *definition);
 extern char *pgt_stage_table_name(int64 pgt_id, int number);
 extern char *pgt_stage_state_name(int64 pgt_id, int number);
 

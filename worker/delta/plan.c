@@ -143,6 +143,7 @@ analyze_definition(PgtDelta *delta)
 	delta->stale = false; /* an invalidation from here on counts again */
 	definition = pgt_delta_analyze(delta->view_relid, NULL);
 	pgt_delta_bind(definition, delta->pgt_id, delta->relid);
+	definition->is_outdated = definition->full_reason == NULL && !pgt_stage_tables_fit(definition);
 	delta->forced = is_forced();
 	foreach (lc, definition->stages)
 	{

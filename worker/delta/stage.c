@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
@@ -23,6 +24,7 @@
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "pgt_compat.h"
@@ -302,6 +304,39 @@ pgt_delta_bind(PgtDefinition *definition, int64 pgt_id, Oid relid)
 		}
 	}
 	pgt_virtual_load(definition);
+}
+
+static bool
+fits_table(const PgtStage *stage)
+{
+	Relation relation = try_relation_open(stage->relid, AccessShareLock);
+	List *outputs = pgt_tree_outputs(stage->query);
+	bool fits = relation != NULL && RelationGetNumberOfAttributes(relation) == list_length(outputs);
+	ListCell *lc;
+
+	foreach (lc, fits ? outputs : NIL)
+	{
+		Node *expr = (Node *) lfirst_node(TargetEntry, lc)->expr;
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation),
+													foreach_current_index(lc));
+
+		fits = fits && attribute->atttypid == exprType(expr) &&
+			   attribute->attcollation == exprCollation(expr);
+	}
+	if (relation != NULL)
+		relation_close(relation, AccessShareLock);
+	return fits;
+}
+
+bool
+pgt_stage_tables_fit(const PgtDefinition *definition)
+{
+	ListCell *lc;
+
+	foreach (lc, definition->stages)
+		if (lnext(definition->stages, lc) != NULL && !fits_table(lfirst(lc)))
+			return false;
+	return true;
 }
 
 static void

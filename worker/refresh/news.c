@@ -67,7 +67,8 @@ pgt_refresh_has_news(const PgtStreamTable *st, uint64 looked_xmin, Snapshot snap
 		return true;
 	definition = pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
 	/* Only computing it tells whether now(), or a source without capture, gave other rows. */
-	if (definition->full_reason != NULL || is_storage_missing(definition))
+	if (definition->full_reason != NULL || definition->is_outdated ||
+		is_storage_missing(definition))
 		return true;
 	foreach (lc, definition->sources)
 	{

@@ -49,6 +49,8 @@ typedef struct Running
 
 static Running *running = NULL;
 
+void (*pgt_refresh_make_anew)(int64 pgt_id) = NULL;
+
 bool
 pgt_refresh_lock(int64 pgt_id, bool wait)
 {
@@ -517,7 +519,7 @@ check_not_running(const PgtStreamTable *st)
 									  "another refresh of it.")));
 }
 
-/* False if another session refreshes it and the caller does not want to wait. */
+/* False if another session refreshes it and the caller does not want to wait, or if it is outdated. */
 static bool
 lock_and_open(Refresh *refresh)
 {
@@ -532,6 +534,11 @@ lock_and_open(Refresh *refresh)
 	check_not_running(refresh->st);
 	refresh->owner = pgt_stream_table_owner(refresh->st);
 	open_definition(refresh);
+	if (refresh->definition->is_outdated && pgt_refresh_make_anew != NULL)
+	{
+		refresh->is_outdated = true;
+		return false;
+	}
 	pgt_rights_check(refresh->st, refresh->owner);
 	check_storage(refresh); /* may open the definition again */
 	check_capture(refresh);
@@ -651,17 +658,12 @@ keep_house(Refresh *refresh)
 		(void) pgt_history_prune(pgt_guc_history_days, HISTORY_EVERY);
 }
 
-PgtRefreshResult
-pgt_refresh_run(const PgtRefreshRequest *request)
+static Refresh
+run_once(const PgtRefreshRequest *request)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle refresh",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	Refresh refresh = {.request = request};
 	Running frame = {request->pgt_id, running};
-	ListCell *lc;
 
-	check_transaction();
 	running = &frame;
 	PG_TRY();
 	{
@@ -672,6 +674,25 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 		running = frame.outer;
 	}
 	PG_END_TRY();
+	return refresh;
+}
+
+PgtRefreshResult
+pgt_refresh_run(const PgtRefreshRequest *request)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle refresh",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Refresh refresh;
+	ListCell *lc;
+
+	check_transaction();
+	refresh = run_once(request);
+	if (refresh.is_outdated)
+	{
+		pgt_refresh_make_anew(request->pgt_id);
+		refresh = run_once(request);
+	}
 	keep_house(&refresh);
 	/* Their files are not the context's. */
 	foreach (lc, refresh.changes)
@@ -683,6 +704,25 @@ pgt_refresh_run(const PgtRefreshRequest *request)
 	return refresh.result;
 }
 
+static bool
+prepare_once(Refresh *refresh)
+{
+	Running frame = {refresh->request->pgt_id, running};
+	volatile bool is_ours = false;
+
+	running = &frame;
+	PG_TRY();
+	{
+		is_ours = lock_and_open(refresh);
+	}
+	PG_FINALLY();
+	{
+		running = frame.outer;
+	}
+	PG_END_TRY();
+	return is_ours;
+}
+
 bool
 pgt_refresh_prepare(int64 pgt_id)
 {
@@ -691,20 +731,17 @@ pgt_refresh_prepare(int64 pgt_id)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Refresh refresh = {.request = &request};
-	Running frame = {pgt_id, running};
-	volatile bool is_ours = false;
+	bool is_ours;
 
 	check_transaction();
-	running = &frame;
-	PG_TRY();
+	is_ours = prepare_once(&refresh);
+	if (refresh.is_outdated)
 	{
-		is_ours = lock_and_open(&refresh);
+		pgt_refresh_make_anew(pgt_id);
+		memset(&refresh, 0, sizeof(refresh));
+		refresh.request = &request;
+		is_ours = prepare_once(&refresh);
 	}
-	PG_FINALLY();
-	{
-		running = frame.outer;
-	}
-	PG_END_TRY();
 	if (is_ours)
 	{
 		mark_sources(&refresh);

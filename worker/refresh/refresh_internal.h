@@ -215,6 +215,7 @@ typedef struct Refresh
 	bool truncated;				/* a source was */
 	Bitmapset *unindexed;		/* numbers of stages whose identity index comes after their rows */
 	const char *broken;			/* changes may be missing, because */
+	bool is_outdated;			/* it has to be made anew first */
 	TimestampTz data_timestamp; /* of base; without one the oldest of what is mixed */
 	int64 refresh_id;
 	bool announced;

@@ -354,6 +354,37 @@ SELECT * FROM check_st('lost_alone');
 SELECT * FROM check_st('lost_joined');
 SELECT * FROM check_st('lost_text');
 
+-- A source gets a key, and loses it again: stages have other columns then, and are made anew.
+CREATE ROLE found_owner;
+GRANT USAGE, CREATE ON SCHEMA found TO found_owner;
+CREATE TABLE keyless_source (c1 bigint, c2 integer);
+CREATE TABLE keyed_source (k integer NOT NULL, g integer NOT NULL, PRIMARY KEY (k, g));
+CREATE TABLE least (k integer);
+GRANT SELECT ON keyless_source, keyed_source, least TO found_owner;
+INSERT INTO keyless_source VALUES (1, 1), (2, 2);
+INSERT INTO keyed_source VALUES (1, 1), (2, 1);
+INSERT INTO least VALUES (1);
+SET ROLE found_owner;
+SELECT pgtrickle.create_stream_table('gets_key',
+	'SELECT stddev(b.k) AS s FROM keyless_source AS a LEFT JOIN (SELECT k FROM keyed_source) AS b ON true GROUP BY (SELECT c.k FROM least AS c ORDER BY c.k LIMIT 1)', refresh_mode => 'DIFFERENTIAL');
+RESET ROLE;
+ALTER TABLE keyless_source ADD PRIMARY KEY (c2);
+INSERT INTO keyless_source VALUES (3, 3);
+SET ROLE found_owner;
+SELECT * FROM check_st('gets_key');
+RESET ROLE;
+INSERT INTO keyless_source VALUES (4, 4);
+SELECT * FROM check_st('gets_key');
+ALTER TABLE keyless_source DROP CONSTRAINT keyless_source_pkey;
+DELETE FROM keyed_source WHERE k = 1;
+SELECT * FROM check_st('gets_key');
+INSERT INTO keyed_source VALUES (7, 7);
+SELECT * FROM check_st('gets_key');
+SELECT action, refresh_reason FROM pgtrickle.get_refresh_history('gets_key');
+DROP TABLE gets_key;
+DROP OWNED BY found_owner;
+DROP ROLE found_owner;
+
 -- Foreign keys do not cascade in a session that applies replicated changes.
 SELECT pgtrickle.create_stream_table('replicated', 'SELECT id FROM null_a');
 SET session_replication_role = replica;
