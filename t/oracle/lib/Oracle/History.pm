@@ -173,6 +173,8 @@ sub maintenance
 		sub { sql("VACUUM (FULL) $name") },
 		sub { sql("ALTER TABLE $name ADD COLUMN IF NOT EXISTS late integer DEFAULT 7") },
 		sub { sql("CREATE INDEX ON $name (k)") },
+		# A key that was not there when the query was analysed.
+		sub { $table->{parts} ? sql("ANALYZE $name") : sql("ALTER TABLE $name ADD COLUMN IF NOT EXISTS own bigint GENERATED ALWAYS AS IDENTITY UNIQUE") },
 		sub { (sql("ALTER TABLE $name DISABLE TRIGGER USER"), write_to($table), chance(0.3) ? $refresh : (), sql("ALTER TABLE $name ENABLE TRIGGER USER")) },
 		sub { (sql("BEGIN"), sql("ALTER TABLE $name RENAME COLUMN g TO renamed"), $refresh, sql("ALTER TABLE $name RENAME COLUMN renamed TO g"), sql("COMMIT")) },
 		sub { (sql("BEGIN"), sql("ALTER TABLE $name RENAME TO renamed"), $refresh, sql("ALTER TABLE o.renamed RENAME TO " . quote_name($table->{name})), sql("COMMIT")) },
