@@ -136,6 +136,17 @@ extern int64_t pgt_sla_inherit(int64_t limit, int64_t consumer_limit, int64_t co
 extern double pgt_sla_urgency(int64_t now, int64_t pending_since, int64_t forecast, int64_t sla);
 extern double pgt_sla_urgency_without(double staleness);
 
+/* The same, to be asked again later: what waits in a queue becomes more urgent meanwhile. */
+typedef struct PgtUrgency
+{
+	int64_t since; /* of the oldest pending change */
+	int64_t forecast;
+	int64_t unit; /* the SLA, or the interval */
+	bool has_sla;
+} PgtUrgency;
+
+extern double pgt_sla_priority(const PgtUrgency *urgency, int64_t now);
+
 /* ---- which tier ---- */
 
 #define PGT_SLA_REASON 128

@@ -1,7 +1,7 @@
 /*
  * sla.c: tiers, what a measured gap makes of them, and what cannot be met. Time is made up here.
  *
- * link: worker/policy/sla.c
+ * link: worker/policy/sla.c worker/policy/ready.c
  */
 #include <stdint.h>
 
@@ -101,6 +101,8 @@ test_when(void)
 {
 	PgtSlaTerms terms = {.sla = SLA, .queue_wait = SECOND, .forecast = 2 * SECOND};
 	int64_t cold;
+	PgtUrgency queued = {NOW, SECOND / 10, 2 * SECOND, true};
+	PgtUrgency fresh = {NOW + SECOND, SECOND, 2 * SECOND, true};
 
 	is_int(pgt_sla_deadline(NOW, SLA), NOW + SLA, "a change has until the SLA is over");
 	is_int(pgt_sla_deadline(0, SLA), PGT_SLA_NEVER, "no change, no deadline");
@@ -130,6 +132,13 @@ test_when(void)
 	ok(pgt_sla_urgency_without(5) < 1, "without an SLA: makes way for one that is about to break");
 	ok(pgt_sla_urgency_without(5) > pgt_sla_urgency_without(4), "in order among themselves");
 	ok(pgt_sla_urgency_without(200) > 2, "and not for ever");
+
+	ok(pgt_sla_priority(&queued, NOW) < pgt_sla_priority(&fresh, NOW + SECOND),
+	   "a fresh one first");
+	ok(pgt_sla_priority(&queued, NOW + 2 * SECOND) > pgt_sla_priority(&fresh, NOW + 2 * SECOND),
+	   "what waits in a queue becomes more urgent");
+	fresh.has_sla = false;
+	ok(pgt_sla_priority(&fresh, NOW + 10 * SECOND) < 1, "without an SLA, too, but slowly");
 }
 
 static void

@@ -3,6 +3,7 @@
  *
  * Relies on nothing but the C library; all state is in PgtSlaStats.
  */
+#include "pgt_ready.h"
 #include "pgt_sla.h"
 
 #include <stdio.h>
@@ -253,6 +254,15 @@ double
 pgt_sla_urgency_without(double staleness)
 {
 	return staleness / (1 + staleness) + staleness / 100;
+}
+
+double
+pgt_sla_priority(const PgtUrgency *urgency, int64_t now)
+{
+	if (urgency->has_sla)
+		return pgt_sla_urgency(now, urgency->since, urgency->forecast, urgency->unit);
+	return pgt_sla_urgency_without(
+		pgt_ready_staleness(now, urgency->since, urgency->forecast, urgency->unit));
 }
 
 /* ---- which tier ---- */

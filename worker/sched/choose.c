@@ -108,13 +108,15 @@ rank(SchedTables *tables, TimestampTz now)
 			continue;
 		paths[table->node] = forecast(tables, table, paths);
 		if (table->limit > 0 && table->stale_since != 0)
-			table->priority = pgt_sla_urgency(now, table->stale_since, paths[table->node],
-											  table->limit);
+			table->urgency = (PgtUrgency){table->stale_since, paths[table->node], table->limit,
+										  true};
 		else
-			table->priority = pgt_sla_urgency_without(pgt_ready_staleness(
-				now, table->pending_since, paths[table->node],
-				pgt_schedule_length(&table->schedule, now, pgt_clock_zone_offset,
-									pgt_clock_schedule_zone())));
+			table->urgency = (PgtUrgency){table->pending_since, paths[table->node],
+										  pgt_schedule_length(&table->schedule, now,
+															  pgt_clock_zone_offset,
+															  pgt_clock_schedule_zone()),
+										  false};
+		table->priority = pgt_sla_priority(&table->urgency, now);
 	}
 	pfree(paths);
 }

@@ -114,8 +114,11 @@ pgt_item_make_job(SchedTables *tables, SchedTable **items, int count, TimestampT
 		job->items[i].aligned = items[i]->mixes && items[i]->apart < MOST_APART;
 		job->items[i].forced = items[i]->attempts > 0 || items[i]->suspect ||
 							   items[i]->last_start == 0;
-		job->priority = Max(job->priority, items[i]->priority);
+		if (i == 0 || items[i]->priority > pgt_sla_priority(&job->urgency, now))
+			job->urgency = items[i]->urgency;
 	}
+	if (job->urgency.since == 0)
+		job->urgency.since = now;
 	return job;
 }
 

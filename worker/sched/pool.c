@@ -232,17 +232,24 @@ pgt_pool_keep_only(List *databases)
 static PgtJob *
 find_most_urgent(void)
 {
+	TimestampTz now = pgt_clock_now();
 	PgtJob *best = NULL;
+	double best_priority = 0;
 
 	for (int i = 0; i < PGT_POOL_JOBS; i++)
 	{
 		PgtJob *job = job_at(i);
+		double priority;
 
 		if (!is_mine(job) || job->state != PGT_JOB_QUEUED)
 			continue;
-		if (best == NULL || job->priority > best->priority ||
-			(job->priority == best->priority && job->id < best->id))
+		priority = pgt_sla_priority(&job->urgency, now);
+		if (best == NULL || priority > best_priority ||
+			(priority == best_priority && job->id < best->id))
+		{
 			best = job;
+			best_priority = priority;
+		}
 	}
 	return best;
 }

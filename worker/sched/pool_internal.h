@@ -16,6 +16,7 @@
 #include "storage/latch.h"
 
 #include "pgt_pool.h"
+#include "pgt_sla.h"
 
 /* ---- A job ---- */
 
@@ -36,9 +37,9 @@ typedef struct PgtJob
 	Oid database;
 	Oid extension;
 	PgtJobState state;
-	bool lost;		 /* its worker ended before it did; once collected */
-	pid_t pid;		 /* of the worker */
-	double priority; /* the largest first */
+	bool lost;			/* its worker ended before it did; once collected */
+	pid_t pid;			/* of the worker */
+	PgtUrgency urgency; /* of the most urgent item, growing while it waits */
 	TimestampTz queued_at;
 	TimestampTz started_at;
 	TimestampTz ended_at;

@@ -13,6 +13,7 @@
 #include "pgt_ready.h"
 #include "pgt_retry.h"
 #include "pgt_schedule.h"
+#include "pgt_sla.h"
 #include "pgt_sla_state.h"
 #include "pgt_stream_table.h"
 
@@ -80,6 +81,7 @@ typedef struct SchedTable
 	TimestampTz lock_since; /* attempts end at somebody's lock since then; 0: they do not */
 	uint64 looked_xmin;		/* all older transactions were looked at, without news; 0: none */
 	double last_ms;			/* of the last refresh */
+	PgtUrgency urgency;		/* what the priority is made of */
 	double priority;		/* to be refreshed, if it is ready: the largest first */
 	bool running;			/* in a job that has not ended */
 	bool was_pending;		/* before that job began */
