@@ -58,6 +58,13 @@ typedef void (*PgtWakeCallback)(Oid relid, TimestampTz since, void *arg);
  */
 extern PgtWakeNews pgt_wake_collect(PgtWakeCallback callback, void *arg);
 
+/*
+ * Of a source that was collected: the coordinator knows that it changed and does not want to be
+ * woken for it. Commits are silent until the next call of pgt_wake_collect, which hands it out
+ * again; so collect before whatever takes the changes over.
+ */
+extern void pgt_wake_hold(Oid relid, TimestampTz since);
+
 /* Sets the latch of this database's coordinator now, without any news. */
 extern void pgt_wake_coordinator(void);
 

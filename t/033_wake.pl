@@ -47,6 +47,17 @@ hears("SET session_replication_role = replica; INSERT INTO s VALUES (1)", " $s")
 hears("SELECT capture_test.wake_catalog()", ' catalog');
 hears("BEGIN; SELECT capture_test.wake_catalog(); ROLLBACK", '');
 
+# Held: the news is handed out again, with or without a commit since; then it is as before.
+$coordinator->query_safe("SELECT capture_test.wake_hold('s')");
+hears("INSERT INTO p VALUES (4)", " $p $s", 'held, and nothing came');
+hears("", '', 'once');
+$coordinator->query_safe("SELECT capture_test.wake_hold('s')");
+hears("INSERT INTO s VALUES (4)", " $s", 'held, and something came');
+hears("INSERT INTO s VALUES (4)", " $s", 'not held any more');
+sql("INSERT INTO s VALUES (4)");
+$coordinator->query_safe("SELECT capture_test.wake_hold('s')");
+hears("", " $s", 'something came before it was held');
+
 # Nothing is heard before the commit.
 my $writer = session($node);
 $writer->query_safe("BEGIN; INSERT INTO s VALUES (1)");

@@ -69,6 +69,40 @@ wait_until($node, 'SELECT v = 2 FROM sum7');
 stream_table_is_right($node, $_) for qw(s7 sum7);
 sql(join ';', map { "SELECT pgtrickle.drop_stream_table('s$_', cascade => true)" } 1 .. 60);
 
+# --- writers of what is not due wake nobody -------------------------------------------------
+
+set('pg_trickle.scheduler_interval_ms', '10000');
+sql(q{CREATE TABLE h (id int PRIMARY KEY); SELECT pgtrickle.create_stream_table('of_h', 'SELECT id FROM h', '1h')});
+wait_until($node, q{SELECT state = 'idle' FROM pg_stat_activity WHERE backend_type = 'pg_trickle coordinator'});
+my $coordinator = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_trickle coordinator'});
+my $switches = sub {
+	open my $status, '<', "/proc/$coordinator/status" or return 0;
+	local $/;
+	return (<$status> =~ /^voluntary_ctxt_switches:\s*(\d+)/m)[0];
+};
+my $writer = session($node);
+$writer->query_safe('INSERT INTO h VALUES (0)');
+my $switches_before = $switches->();
+$writer->query_safe("INSERT INTO h VALUES ($_)") for 1 .. 500;
+cmp_ok($switches->() - $switches_before, '<', 100, '500 commits wake the coordinator a few times at most');
+is(sql('SELECT count(*) FROM of_h'), '0', 'nothing was due');
+sql(q{SELECT pgtrickle.alter_stream_table('of_h', schedule => '1s')});
+wait_until($node, 'SELECT count(*) = 501 FROM of_h');
+# Now and then held and let go, nothing is lost.
+for my $n (501 .. 520)
+{
+	$writer->query_safe("INSERT INTO h VALUES ($n)");
+	wait_until($node, "SELECT count(*) = $n + 1 FROM of_h") if $n % 5 == 0;
+}
+wait_until($node, 'SELECT count(*) = 521 FROM of_h');
+pass('what was committed in silence comes when it is due');
+sql(q{SELECT pgtrickle.create_stream_table('also_of_h', 'SELECT count(*) AS n FROM h')});
+$writer->query_safe('INSERT INTO h VALUES (1000)');
+wait_until($node, 'SELECT n = 522 FROM also_of_h');
+pass('one that is due at once is not held up by another that is not');
+$writer->quit;
+set('pg_trickle.scheduler_interval_ms', '200');
+
 # --- what no news tells of ------------------------------------------------------------------
 
 # The marks of prepared transactions are lost when the server restarts.

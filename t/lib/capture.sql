@@ -27,6 +27,8 @@ CREATE FUNCTION wake_register() RETURNS bool
 	LANGUAGE c AS 'pg_trickle', 'pgt_test_wake_register';
 CREATE FUNCTION wake_catalog() RETURNS void
 	LANGUAGE c AS 'pg_trickle', 'pgt_test_wake_catalog';
+CREATE FUNCTION wake_hold(regclass) RETURNS void
+	LANGUAGE c STRICT AS 'pg_trickle', 'pgt_test_wake_hold';
 CREATE FUNCTION wake_collect() RETURNS text
 	LANGUAGE c AS 'pg_trickle', 'pgt_test_wake_collect';
 

@@ -469,6 +469,17 @@ pgt_wake_collect(PgtWakeCallback callback, void *arg)
 }
 
 void
+pgt_wake_hold(Oid relid, TimestampTz since)
+{
+	DatabaseSlot *database = memory != NULL ? find_my_database() : NULL;
+	SourceSlot *slot = database != NULL ? find_source_slot(database, relid) : NULL;
+
+	/* A writer that comes later finds it pending; one that was first has set the latch. */
+	if (slot != NULL && mark_pending(slot, since))
+		pg_atomic_write_u32(&database->changed, 1);
+}
+
+void
 pgt_wake_coordinator(void)
 {
 	DatabaseSlot *database = memory != NULL ? find_my_database() : NULL;

@@ -50,6 +50,7 @@ FUNCTION(pgt_test_capture_write);
 FUNCTION(pgt_test_wake_register);
 FUNCTION(pgt_test_wake_catalog);
 FUNCTION(pgt_test_wake_collect);
+FUNCTION(pgt_test_wake_hold);
 
 static Bitmapset *
 get_columns(ArrayType *array)
@@ -153,6 +154,13 @@ Datum
 pgt_test_wake_catalog(PG_FUNCTION_ARGS)
 {
 	pgt_wake_catalog();
+	PG_RETURN_VOID();
+}
+
+Datum
+pgt_test_wake_hold(PG_FUNCTION_ARGS)
+{
+	pgt_wake_hold(PG_GETARG_OID(0), pgt_clock_now());
 	PG_RETURN_VOID();
 }
 

@@ -46,6 +46,7 @@
 static char *database_name = NULL; /* nobody renames it while it has a coordinator */
 static SchedTables *tables = NULL;
 static List *changed_sources = NIL; /* whose buffers may have something to empty */
+static List *news_sources = NIL;	/* collected and not settled yet */
 static MemoryContext source_context = NULL;
 static bool is_looping = false;
 static int errors_in_row = 0; /* outside of refreshes */
@@ -152,8 +153,32 @@ pgt_coordinator_want_prune(Oid relid)
 static void
 note_source(Oid relid, TimestampTz since, void *arg)
 {
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	news_sources = lappend_oid(news_sources, relid);
+	MemoryContextSwitchTo(caller);
 	pgt_tables_note(tables, relid, since);
-	pgt_coordinator_want_prune(relid);
+}
+
+/*
+ * Sources whose readers all wait for their time: their writers need not wake
+ * anybody until then. What was taken over, of the others, may go.
+ */
+static void
+settle_news(void)
+{
+	TimestampTz now = pgt_clock_now();
+	ListCell *lc;
+
+	foreach (lc, news_sources)
+	{
+		if (pgt_guc_enabled && pgt_tables_wait_for_time(tables, lfirst_oid(lc)))
+			pgt_wake_hold(lfirst_oid(lc), now);
+		else
+			pgt_coordinator_want_prune(lfirst_oid(lc));
+	}
+	list_free(news_sources);
+	news_sources = NIL;
 }
 
 static void
@@ -337,6 +362,7 @@ time_to_wait(TimestampTz next_look)
 	pgt_tables_decide(tables, now);
 	if (pgt_tables_release(tables))
 		pgt_tables_decide(tables, now);
+	settle_news();
 	next = Min(next_look, pgt_tables_next_time(tables, now, pgt_dispatch_is_full()));
 	next = Min(next, pgt_dispatch_next_look());
 	if (changed_sources != NIL)
@@ -377,6 +403,8 @@ run_loop(MemoryContext context)
 			refresh_what_is_ready(context);
 		keep_house();
 		errors_in_row = 0;
+		if (!pgt_guc_enabled)
+			settle_news();
 		wait = pgt_guc_enabled ? time_to_wait(next_look) : pgt_guc_scheduler_interval;
 		/* Nobody else does it in a background worker, and autovacuum goes by it. */
 		stats_wait = pgstat_report_stat(false);

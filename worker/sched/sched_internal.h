@@ -121,6 +121,8 @@ typedef struct SchedTables
 extern SchedTables *pgt_tables_load(SchedTables *old);
 /* News of a source, or of a stream table that others read. */
 extern void pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since);
+/* Is there news of all readers of a source, and each only not due yet? */
+extern bool pgt_tables_wait_for_time(const SchedTables *tables, Oid relid);
 extern void pgt_tables_note_table(SchedTable *table, TimestampTz since);
 /* Decides the readiness of every table. */
 extern void pgt_tables_decide(SchedTables *tables, TimestampTz now);

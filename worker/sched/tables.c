@@ -293,6 +293,26 @@ pgt_tables_note(SchedTables *tables, Oid relid, TimestampTz since)
 			pgt_tables_note_table(&tables->tables[tables->table_of_node[readers.items[i]]], since);
 }
 
+bool
+pgt_tables_wait_for_time(const SchedTables *tables, Oid relid)
+{
+	int node = pgt_graph_find(tables->graph, relid);
+	PgtNodes readers;
+
+	if (node < 0)
+		return false;
+	readers = pgt_graph_outputs(tables->graph, node);
+	for (int i = 0; i < readers.count; i++)
+	{
+		const SchedTable *table = pgt_tables_at(tables, readers.items[i]);
+
+		if (table == NULL || !table->pending || table->running ||
+			table->readiness != PGT_READY_NOT_DUE || table->retry_event == PGT_RETRY_ON_INPUT)
+			return false;
+	}
+	return readers.count > 0;
+}
+
 /* ---- Deciding ---- */
 
 SchedTable *
