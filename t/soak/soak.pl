@@ -68,7 +68,11 @@ sub one_round
 	my $seed = $opt{seed} + 100 * $number;
 
 	# What was open in the parent must not be shared.
-	$dbh->do('UPDATE customer_log SET region = region + 1 WHERE id = 1') if $opt{'fake-bug'};
+	# All of it, since writers replace some and TRUNCATE everything of one.
+	if ($opt{'fake-bug'})
+	{
+		$dbh->do($_) for 'UPDATE customer_log SET region = region + 1', 'UPDATE orders_log SET amount = amount + 1', 'UPDATE small_log SET v = v + 1';
+	}
 	$dbh->disconnect;
 	push @actors, Soak::Actor->start(%common, name => "writer $_", actions => \@WRITES, pause => 0.1, seed => $seed + $_)
 	  for 1 .. $opt{writers};
