@@ -32,6 +32,16 @@ sub forward
 	return;
 }
 
+# Longer than the scheduler leaves what it knows of an SLA unwritten.
+sub pass_some_news
+{
+	$next++;
+	sql("INSERT INTO o VALUES ($next, 2)");
+	forward(6);
+	wait_until($node, "SELECT count(*) = 1 FROM top WHERE id = $next");
+	return;
+}
+
 sub tier { return sql("SELECT refresh_tier FROM pgtrickle.pgt_stream_tables WHERE pgt_name = '$_[0]'") }
 
 # A change, and what shows it; with a time before the refresh that the scheduler did not have.
@@ -129,8 +139,18 @@ wait_until($node, q{SELECT NOT breached FROM pgtrickle.pgt_slas JOIN pgtrickle.p
 like($listener->query('SELECT 1'), qr/sla_breach.*sla_recovered/s, 'breach and recovery are told once each');
 $listener->quit;
 
+# Somebody drops one and does not commit: the others go on.
+my $dropper = $node->background_psql('postgres', on_error_stop => 1);
+$dropper->query_safe('BEGIN; DROP TABLE manual');
+pass_some_news() for 1 .. 3;
+$dropper->query_safe('COMMIT');
+$dropper->quit;
+pass_some_news();
+is(sql('SELECT count(*) FROM pgtrickle.pgt_slas WHERE pgt_id NOT IN (SELECT pgt_id FROM pgtrickle.pgt_definitions)'), '0', 'nothing is left of it');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/ERROR:  canceling statement due to lock timeout/, 'and nobody waited');
+
 sql(q{SELECT pgtrickle.alter_stream_table('top', sla => '0')});
 is(sql(q{SELECT sla IS NULL AND tier IS NULL FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'top'}), 't', 'an SLA can be taken back');
-stream_table_is_right($node, $_) for qw(base manual quick slow);
+stream_table_is_right($node, $_) for qw(base top quick slow);
 
 done_testing();

@@ -314,18 +314,29 @@ pass_on(SchedTables *tables, const SchedTable *table, const PgtJob *job)
 	}
 }
 
+typedef struct Telling
+{
+	SchedTable *table;
+	const char *event;
+	const char *details;
+} Telling;
+
+static void
+tell_in_transaction(void *arg)
+{
+	const Telling *telling = arg;
+
+	pgt_alert_send(telling->event, telling->table, telling->details);
+	pgt_sla_state_write(telling->table->st.pgt_id, telling->table->sla);
+}
+
 static void
 tell(SchedTable *table, const char *event, const char *details, TimestampTz now)
 {
-	PgtSlaState *state = table->sla;
+	Telling telling = {table, event, details};
 
-	pgt_session_begin(LOCK_WAIT_MS);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgt_alert_send(event, table, details);
-	state->written_at = now;
-	pgt_sla_state_write(table->st.pgt_id, state);
-	PopActiveSnapshot();
-	pgt_session_end();
+	table->sla->written_at = now;
+	(void) pgt_session_try(SHORT_LOCK_WAIT_MS, tell_in_transaction, &telling);
 }
 
 static void
@@ -394,22 +405,25 @@ pgt_freshness_next_time(const SchedTable *table)
 }
 
 static void
+write_news(void *arg)
+{
+	SchedTables *tables = arg;
+
+	for (int i = 0; i < tables->count; i++)
+		if (tables->tables[i].sla_news)
+			pgt_sla_state_write(tables->tables[i].st.pgt_id, tables->tables[i].sla);
+}
+
+static void
 write_all(SchedTables *tables, TimestampTz now)
 {
-	pgt_session_begin(LOCK_WAIT_MS);
-	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < tables->count; i++)
-	{
-		PgtSlaState *state = tables->tables[i].sla;
-
-		if (state == NULL || !tables->tables[i].sla_news)
-			continue;
-		state->written_at = now;
-		pgt_sla_state_write(tables->tables[i].st.pgt_id, state);
+		if (tables->tables[i].sla_news)
+			tables->tables[i].sla->written_at = now;
+	if (!pgt_session_try(SHORT_LOCK_WAIT_MS, write_news, tables))
+		return;
+	for (int i = 0; i < tables->count; i++)
 		tables->tables[i].sla_news = false;
-	}
-	PopActiveSnapshot();
-	pgt_session_end();
 }
 
 void

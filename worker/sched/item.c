@@ -234,10 +234,20 @@ retry_in_full(PgtRetry *retry)
 	retry->event = PGT_RETRY_ON_TIME;
 }
 
-/* In a transaction of its own; the table knows already what follows. */
-static void
-record_failure(SchedTable *table, const Failure *failure, const PgtRetry *retry, bool in_full_next)
+typedef struct FailureRecord
 {
+	SchedTable *table;
+	const Failure *failure;
+	const PgtRetry *retry;
+	bool in_full_next;
+} FailureRecord;
+
+static void
+write_failure(void *arg)
+{
+	const FailureRecord *record = arg;
+	SchedTable *table = record->table;
+	const Failure *failure = record->failure;
 	PgtHistoryRow row = {0};
 
 	row.pgt_id = table->st.pgt_id;
@@ -253,17 +263,13 @@ record_failure(SchedTable *table, const Failure *failure, const PgtRetry *retry,
 	row.worker_pid = failure->pid;
 	row.sqlstate = failure->sqlstate;
 	row.error_message = failure->message;
-	pgt_session_begin(LOCK_WAIT_MS);
+	/* Dropped meanwhile, which is why. */
 	if (pgt_stream_table_find_id(table->st.pgt_id) == NULL)
-	{
-		/* Dropped meanwhile, which is why. */
-		pgt_session_end();
 		return;
-	}
 	pgt_history_insert(&row);
-	pgt_frontier_record_error(table->st.pgt_id, failure->sqlstate, failure->message, retry->counted,
-							  table->retry_at, failure->suspended);
-	if (in_full_next)
+	pgt_frontier_record_error(table->st.pgt_id, failure->sqlstate, failure->message,
+							  record->retry->counted, table->retry_at, failure->suspended);
+	if (record->in_full_next)
 		pgt_frontier_mark_rebuild(table->st.pgt_id,
 								  psprintf(PGT_REFRESH_DELTA_ERROR "%s", failure->message));
 	pgt_alert_send("refresh_failed", table,
@@ -271,8 +277,21 @@ record_failure(SchedTable *table, const Failure *failure, const PgtRetry *retry,
 							pgt_alert_quote(failure->message), table->attempts));
 	if (failure->suspended != NULL)
 		pgt_alert_send("suspended", table, psprintf("\"consecutive_errors\":%d", table->errors));
-	pgt_session_end();
 }
+
+/*
+ * In a transaction of its own; the table knows already what follows. Somebody who
+ * drops it, say, and has not committed, keeps the record from being written; the
+ * log has it, and whoever comes after it goes on.
+ */
+static void
+record_failure(SchedTable *table, const Failure *failure, const PgtRetry *retry, bool in_full_next)
+{
+	FailureRecord record = {table, failure, retry, in_full_next};
+
+	(void) pgt_session_try(LOCK_WAIT_MS, write_failure, &record);
+}
+
 
 /* What the table does next, by the rules of policy. */
 static void

@@ -220,6 +220,8 @@ extern void pgt_session_init(void (*gone)(bool missing));
  */
 extern void pgt_session_begin(int lock_wait_ms);
 extern void pgt_session_end(void);
+/* Does something in such a transaction; false if a lock could not be had, and nothing was done. */
+extern bool pgt_session_try(int lock_wait_ms, void (*work)(void *arg), void *arg);
 /* The extension that this process serves; InvalidOid before its first transaction. */
 extern Oid pgt_session_extension(void);
 

@@ -65,3 +65,31 @@ pgt_session_end(void)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(outside);
 }
+
+bool
+pgt_session_try(int lock_wait_ms, void (*work)(void *arg), void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		pgt_session_begin(lock_wait_ms);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		work(arg);
+		PopActiveSnapshot();
+		pgt_session_end();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return done;
+}

@@ -91,10 +91,11 @@ pgt_sla_state_write(int64 pgt_id, const PgtSlaState *state)
 					  make_array(state->record.values, PGT_SLA_RECORD_SIZE),
 					  TimestampTzGetDatum(state->written_at)};
 
+	/* Whoever drops the stream table has its definition locked: nobody waits for him, nothing is left. */
 	(void) pgt_spi_query(
 		"INSERT INTO pgtrickle.pgt_slas (pgt_id, tier, tier_reason, tier_since, breached, stats,"
-		" record, written_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS"
-		" (SELECT FROM pgtrickle.pgt_definitions WHERE pgt_id = $1)"
+		" record, written_at) SELECT d.pgt_id, $2, $3, $4, $5, $6, $7, $8 FROM pgtrickle.pgt_definitions d"
+		" WHERE d.pgt_id = $1 FOR KEY SHARE SKIP LOCKED"
 		" ON CONFLICT (pgt_id) DO UPDATE SET tier = $2, tier_reason = $3, tier_since = $4,"
 		" breached = $5, stats = $6, record = $7, written_at = $8",
 		8, types, values, NULL);
