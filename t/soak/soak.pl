@@ -100,7 +100,14 @@ sub check
 	for my $table (@$all)
 	{
 		next if rand() < 0.6;
-		my $rows = differences($dbh, $all, $table);
+		my $rows = eval { differences($dbh, $all, $table) };
+		if ($@)
+		{
+			# The snapshot has it, but it was dropped since.
+			die $@ unless $dbh->state eq '42P01' && $table->{name} =~ /now_and_then/;
+			$dbh->rollback;
+			return;
+		}
 		$self->find("$table->{name} is not what it was at its frontier $table->{frontier}:\n" . join("\n", @$rows)) if @$rows;
 		$self->note("check of $table->{name} at its frontier");
 	}
