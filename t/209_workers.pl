@@ -63,24 +63,27 @@ my $load = write_script('load',
 	"\\set id random(1, 200)\n\\set k random(0, 9)\n"
 	  . "UPDATE t SET v = v + 1, k = :k WHERE id = :id;\n"
 	  . "BEGIN; DELETE FROM t WHERE id = 1000 + :id; INSERT INTO t VALUES (1000 + :id, :k, :id) ON CONFLICT DO NOTHING; COMMIT;\n");
-# An error if a snapshot shows the branches apart, or the table where they meet wrong.
-my $reader = write_script('reader',
-	"SELECT 1 / (count(*) = 0)::int FROM ((TABLE meet EXCEPT SELECT l.id, v, w FROM left_branch l JOIN right_branch r ON r.id = l.id)\n"
-	  . "	UNION ALL (SELECT id, v, w FROM meet WHERE w <> 2 * v)\n"
-	  . "	UNION ALL (SELECT l.id, v, w FROM left_branch l FULL JOIN right_branch r ON r.id = l.id WHERE w IS DISTINCT FROM 2 * v)) d;\n");
+# An error if a snapshot shows the table where branches meet wrong; for atomic ones also if it shows the branches apart.
+my $wrong_meet = 'SELECT id, v, w FROM meet WHERE w IS DISTINCT FROM 2 * v';
+my %reader = (
+	aligned => write_script('reader', "SELECT 1 / (count(*) = 0)::int FROM ($wrong_meet) d;\n"),
+	atomic => write_script('atomic_reader',
+		"SELECT 1 / (count(*) = 0)::int FROM ((TABLE meet EXCEPT SELECT l.id, v, w FROM left_branch l JOIN right_branch r ON r.id = l.id)\n"
+		  . "	UNION ALL ($wrong_meet)\n"
+		  . "	UNION ALL (SELECT l.id, v, w FROM left_branch l FULL JOIN right_branch r ON r.id = l.id WHERE w IS DISTINCT FROM 2 * v)) d;\n"));
 
 sub run_load
 {
-	my ($workers) = @_;
+	my ($workers, $consistency) = @_;
 	my $refreshes = sql('SELECT count(*) FROM pgtrickle.pgt_refresh_history');
 	my $writers = IPC::Run::start([ 'pgbench', '-n', '-c', '2', '-T', 5, '-f', $load, $node->connstr('postgres') ],
 		'>', \my $out, '2>', \my $err);
-	my $readers = IPC::Run::start([ 'pgbench', '-n', '-c', '1', '-T', 5, '-f', $reader, $node->connstr('postgres') ],
+	my $readers = IPC::Run::start([ 'pgbench', '-n', '-c', '1', '-T', 5, '-f', $reader{$consistency}, $node->connstr('postgres') ],
 		'>', \my $seen, '2>', \my $wrong);
 
 	$writers->finish;
 	$readers->finish;
-	unlike($wrong, qr/division by zero/, "$workers workers: no snapshot shows the branches of a diamond apart");
+	unlike($wrong, qr/division by zero/, "$workers workers: no snapshot shows the branches of a diamond apart, $consistency");
 	like($seen, qr/number of transactions actually processed: [1-9]\d+/, "$workers workers: of many");
 	ok(wait_for_fresh($node, $_), "$workers workers: $_ is brought up to date") for @tables;
 	stream_table_is_right($node, $_, "$workers workers: $_ equals its query") for @tables;
@@ -93,10 +96,10 @@ sub run_load
 for my $workers (0, 1, 4)
 {
 	set('pg_trickle.max_parallel_workers', $workers);
-	run_load($workers);
+	run_load($workers, 'aligned');
 }
 sql(q{SELECT pgtrickle.alter_stream_table('meet', diamond_consistency => 'atomic')});
-run_load(4);
+run_load(4, 'atomic');
 cmp_ok(sql('SELECT count(DISTINCT worker_pid) FROM pgtrickle.pgt_refresh_history'), '>=', 4, 'several processes refreshed');
 cmp_ok(sql(q{SELECT count(*) FROM pgtrickle.worker_pool_status() WHERE database = 'postgres' AND jobs_done > 0}), '>=', 2, 'the pool is shown');
 is(sql(q{SELECT count(*) = 4 FROM pgtrickle.worker_pool_status() w JOIN pg_stat_activity a USING (pid) WHERE backend_type = 'pg_trickle worker'}),
@@ -105,6 +108,37 @@ cmp_ok(sql(q{SELECT count(*) FROM pgtrickle.parallel_job_status() WHERE status =
 	'>', 0, 'a diamond was one job');
 is(sql(q{SELECT count(*) FROM pgtrickle.parallel_job_status(0) WHERE status = 'COMPLETED' AND finished_at < now() - interval '2s'}), '0', 'old jobs are left out');
 like(error_of($node, 'SELECT pgtrickle.parallel_job_status(-1)'), qr/22023/, 'a negative age is an error');
+
+# Branches of an aligned diamond are refreshed at the same time, those of an atomic one are not.
+sql(q{
+	CREATE TABLE b (id int PRIMARY KEY, v int);
+	CREATE FUNCTION wait_at(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		WHILE v = -1 AND NOT pg_try_advisory_xact_lock_shared(4711) LOOP PERFORM pg_sleep(0.01); END LOOP;
+		RETURN v;
+	END $$;
+	SELECT pgtrickle.create_stream_table('upper', 'SELECT id, wait_at(v) AS v FROM b');
+	SELECT pgtrickle.create_stream_table('lower', 'SELECT id, wait_at(v) + 1 AS w FROM b');
+	SELECT pgtrickle.create_stream_table('both', 'SELECT id, v, w FROM upper JOIN lower USING (id)', schedule => '100ms')});
+my $gate = session($node);
+my $running = q{FROM pgtrickle.parallel_job_status() WHERE status = 'RUNNING' AND unit_key ~ 'upper|lower|both'};
+$gate->query_safe('SELECT pg_advisory_lock(4711)');
+sql('INSERT INTO b VALUES (1, -1)');
+ok(wait_until($node, "SELECT count(*) = 2 $running"), 'the branches of an aligned diamond are refreshed at the same time');
+is(sql("SELECT string_agg(unit_kind, ',') $running"), 'STREAM_TABLE,STREAM_TABLE', 'each by itself');
+$gate->query_safe('SELECT pg_advisory_unlock(4711)');
+ok(wait_for_fresh($node, 'both'), 'then where they meet');
+stream_table_is_right($node, $_) for qw(upper lower both);
+sql(q{SELECT pgtrickle.alter_stream_table('both', diamond_consistency => 'atomic')});
+$gate->query_safe('SELECT pg_advisory_lock(4711)');
+sql('INSERT INTO b VALUES (2, -1)');
+ok(wait_until($node, "SELECT count(*) = 1 $running"), 'those of an atomic one are not');
+is(sql("SELECT string_agg(unit_kind, ',') $running"), 'GROUP', 'but with the rest');
+$gate->query_safe('SELECT pg_advisory_unlock(4711)');
+$gate->quit;
+ok(wait_for_fresh($node, 'both'), 'and so is where they meet');
+stream_table_is_right($node, $_) for qw(upper lower both);
+sql(q{SELECT pgtrickle.drop_stream_table(t) FROM unnest(ARRAY['both', 'upper', 'lower']) t});
 
 set('pg_trickle.max_parallel_workers', 2);
 wait_until($node, q{SELECT count(*) = 2 FROM pgtrickle.worker_pool_status()});

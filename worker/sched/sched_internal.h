@@ -62,7 +62,9 @@ typedef struct SchedTable
 	char *name; /* when it was loaded; for logs */
 	PgtSchedule schedule;
 	int node;	   /* in the graph */
-	int group;	   /* of a diamond that is kept aligned; -1: none */
+	int diamond;   /* of paths that part and meet again, and are kept aligned; -1: none */
+	bool atomic;   /* that diamond is never refreshed but as a whole */
+	int group;	   /* that diamond while it is refreshed as a whole; -1: by itself */
 	int nbranches; /* of a table where branches meet: the tables of its group */
 	int *branches; /* that lead to it, as indexes */
 	bool blind;	   /* may change without any news: look whenever it is due */

@@ -16,6 +16,7 @@
 #include "pgt_clock.h"
 #include "pgt_dependency.h"
 #include "pgt_frontier.h"
+#include "pgt_guc.h"
 #include "pgt_source.h"
 
 #include "sched_internal.h"
@@ -165,8 +166,8 @@ load_graph(SchedTables *tables)
 }
 
 /*
- * Tables on paths that part and meet again are refreshed to one snapshot, so
- * that the table where they meet never sees one branch ahead of the other.
+ * Tables on paths that part and meet again, so that the table where they meet
+ * never sees one branch ahead of the other. Some may meet in several tables.
  */
 static void
 load_diamonds(SchedTables *tables)
@@ -175,10 +176,11 @@ load_diamonds(SchedTables *tables)
 	int *group = palloc(sizeof(int) * Max(nnodes, 1));
 	bool *converges = palloc0(sizeof(bool) * Max(nnodes, 1));
 	bool *upstream = palloc(sizeof(bool) * Max(nnodes, 1));
+	bool *atomic = palloc0(sizeof(bool) * Max(nnodes, 1));
 
 	(void) pgt_graph_find_diamonds(tables->graph, group, converges, palloc);
 	for (int i = 0; i < tables->count; i++)
-		tables->tables[i].group = -1;
+		tables->tables[i].diamond = tables->tables[i].group = -1;
 	for (int i = 0; i < tables->count; i++)
 	{
 		SchedTable *table = &tables->tables[i];
@@ -195,13 +197,18 @@ load_diamonds(SchedTables *tables)
 			if (j == i || !upstream[branch->node] || group[branch->node] != group[table->node])
 				continue;
 			table->branches[table->nbranches++] = j;
-			branch->group = group[table->node];
+			branch->diamond = group[table->node];
 		}
-		table->group = group[table->node];
+		table->diamond = group[table->node];
+		atomic[table->diamond] |= strcmp(table->st.diamond_consistency, "atomic") == 0;
 	}
+	for (int i = 0; i < tables->count; i++)
+		tables->tables[i].atomic = tables->tables[i].diamond >= 0 &&
+								   atomic[tables->tables[i].diamond];
 	pfree(group);
 	pfree(converges);
 	pfree(upstream);
+	pfree(atomic);
 }
 
 /*
@@ -358,7 +365,7 @@ give_turn(SchedTables *tables, SchedTable *table)
 
 /*
  * What a table is refreshed together with comes along before its time; but not
- * far more often than its own schedule says.
+ * far more often than its own schedule says, unless they make a diamond.
  */
 static void
 bring_along(SchedTables *tables, const SchedTable *table, TimestampTz now)
@@ -371,7 +378,8 @@ bring_along(SchedTables *tables, const SchedTable *table, TimestampTz now)
 	{
 		SchedTable *upstream = &tables->tables[table->upstreams[i]];
 
-		if (length_of(upstream, now) > length)
+		if (length_of(upstream, now) > length &&
+			(table->diamond < 0 || upstream->diamond != table->diamond))
 			continue;
 		upstream->due_at = Min(upstream->due_at, table->due_at);
 		/* Even if it had its turn in this round: this is not its own. */
@@ -481,6 +489,41 @@ fit_to_clock(SchedTable *table, TimestampTz now)
 	table->retry_at = Min(table->retry_at, now + PGT_RETRY_LONGEST_MS * INT64CONST(1000));
 }
 
+/*
+ * Branches of an aligned diamond are refreshed by several workers at once, and the
+ * table where they meet alone, until it finds them apart: then all of it is
+ * refreshed in one transaction for some turns. An atomic one always is.
+ */
+static void
+choose_groups(SchedTables *tables)
+{
+	int nnodes = Max(tables->graph->node_count, 1);
+	bool *whole = palloc0(sizeof(bool) * nnodes);
+	bool *runs = palloc0(sizeof(bool) * nnodes);
+
+	for (int i = 0; i < tables->count; i++)
+	{
+		const SchedTable *table = &tables->tables[i];
+
+		if (table->diamond < 0)
+			continue;
+		whole[table->diamond] |= table->atomic || table->together > 0 ||
+								 pgt_guc_max_parallel_workers < 2;
+		runs[table->diamond] |= table->running;
+	}
+	for (int i = 0; i < tables->count; i++)
+	{
+		SchedTable *table = &tables->tables[i];
+
+		if (table->diamond >= 0 && whole[table->diamond])
+			table->group = table->diamond;
+		else if (table->diamond >= 0 && !runs[table->diamond])
+			table->group = -1;
+	}
+	pfree(whole);
+	pfree(runs);
+}
+
 /* A group is refreshed as one: while a member is, the others wait for their next turn. */
 static void
 decide_groups(SchedTables *tables, TimestampTz now)
@@ -524,6 +567,7 @@ pgt_tables_decide(SchedTables *tables, TimestampTz now)
 		if (tables->tables[i].suspect)
 			tables->tables[i].busy_until = Max(tables->tables[i].busy_until,
 											   now + SUSPECT_PUT_OFF_MS * INT64CONST(1000));
+	choose_groups(tables);
 	decide_due(tables, now);
 	for (int i = 0; i < tables->graph->node_count; i++)
 	{
