@@ -1,6 +1,5 @@
 /*
- * pgt_clock.h: time and waiting, behind function pointers so that tests can
- * move time.
+ * pgt_clock.h: time and waiting, in one place so that tests can move time.
  */
 #ifndef PGT_CLOCK_H
 #define PGT_CLOCK_H
@@ -10,19 +9,11 @@
 #include "datatype/timestamp.h"
 #include "pgtime.h"
 
-typedef struct PgtClock
-{
-	TimestampTz (*now)(void);
-	/* Waits on MyLatch at most timeout_ms (-1: for ever); returns WL_* events. */
-	int (*wait)(long timeout_ms, uint32 wait_event);
-} PgtClock;
-
 extern TimestampTz pgt_clock_now(void);
 /* When the current transaction has ended, by the same clock; costs no system call. */
 extern TimestampTz pgt_clock_transaction_end(void);
+/* Waits on MyLatch at most timeout_ms (-1: for ever), and resets it; returns WL_* events. */
 extern int pgt_clock_wait(long timeout_ms, uint32 wait_event);
-/* Replaces the clock (tests); NULL restores the real one. */
-extern void pgt_clock_set(const PgtClock *clock);
 /* Milliseconds between two times, as a fraction. */
 extern double pgt_clock_ms_between(TimestampTz start, TimestampTz end);
 

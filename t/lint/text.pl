@@ -48,6 +48,9 @@ sub check_file
 		  if $line =~ /\b(?:TODO|FIXME|XXX)\b/ && $path !~ m{^t/lint/text\.pl\z};
 		complain($path, $lines, 'a C++ comment')
 		  if $is_code && $line =~ m{^\s*//};
+		complain($path, $lines, 'time and waiting are asked of pgt_clock.h')
+		  if $path =~ m{^worker/.*\.[ch]\z} && $path ne 'worker/base/clock.c'
+		  && $line =~ /\b(?:GetCurrentTimestamp|WaitLatch|pg_usleep)\s*\(/;
 		complain($path, $lines, 'a conflict left by a merge')
 		  if $line =~ /^(?:<<<<<<< |>>>>>>> )/;
 	}

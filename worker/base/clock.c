@@ -1,6 +1,8 @@
 /*
- * clock.c: the real clock, and the place where a test puts its own.
- * The only file that calls WaitLatch.
+ * clock.c: what time it is, and waiting. Tests move the clock of a server with the
+ * setting pg_trickle.test_clock_offset, in builds that have test points; policy
+ * is given the time as an argument. The only file that asks for the time or calls
+ * WaitLatch (t/lint/text.pl).
  */
 #include "postgres.h"
 
@@ -13,19 +15,6 @@
 #include "pgt_clock.h"
 #include "pgt_guc.h"
 
-static int
-wait_latch(long timeout_ms, uint32 wait_event)
-{
-	int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-
-	if (timeout_ms >= 0)
-		events |= WL_TIMEOUT;
-	events = WaitLatch(MyLatch, events, timeout_ms, wait_event);
-	if (events & WL_LATCH_SET)
-		ResetLatch(MyLatch);
-	return events;
-}
-
 static TimestampTz
 shift(TimestampTz time)
 {
@@ -36,38 +25,29 @@ shift(TimestampTz time)
 #endif
 }
 
-static TimestampTz
-read_clock(void)
-{
-	return shift(GetCurrentTimestamp());
-}
-
-static const PgtClock real_clock = {read_clock, wait_latch};
-static const PgtClock *clock_in_use = &real_clock;
-
 TimestampTz
 pgt_clock_now(void)
 {
-	return clock_in_use->now();
+	return shift(GetCurrentTimestamp());
 }
 
 TimestampTz
 pgt_clock_transaction_end(void)
 {
-	return clock_in_use == &real_clock ? shift(GetCurrentTransactionStopTimestamp())
-									   : pgt_clock_now();
+	return shift(GetCurrentTransactionStopTimestamp());
 }
 
 int
 pgt_clock_wait(long timeout_ms, uint32 wait_event)
 {
-	return clock_in_use->wait(timeout_ms, wait_event);
-}
+	int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
-void
-pgt_clock_set(const PgtClock *clock)
-{
-	clock_in_use = clock != NULL ? clock : &real_clock;
+	if (timeout_ms >= 0)
+		events |= WL_TIMEOUT;
+	events = WaitLatch(MyLatch, events, timeout_ms, wait_event);
+	if (events & WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	return events;
 }
 
 double
