@@ -274,7 +274,7 @@ wait_until($node, qq{SELECT rebuild_reason IS NULL FROM pgtrickle.pgt_stream_tab
 is(sql(q{SELECT DISTINCT action || ' ' || refresh_reason FROM pgtrickle.pgt_refresh_history h JOIN pgtrickle.pgt_stream_tables s USING (pgt_id)
 	WHERE s.pgt_name = 'by_dept' AND refresh_id = (SELECT min(refresh_id) FROM pgtrickle.pgt_refresh_history n WHERE n.pgt_id = h.pgt_id AND refresh_id > } . $last_id . ')'),
 	"REINITIALIZE the extension was upgraded to $new", 'the first refresh computes everything, and says why');
-$_->signal('INT') for @load;
+$_->signal('TERM') for @load;
 $_->finish for @load;
 write_some(6);
 (ok(wait_for_fresh($node, $_), "$_ is brought up to date") || die) for @living;
