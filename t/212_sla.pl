@@ -53,7 +53,7 @@ sub cycle
 	forward($delay) if $delay;
 	wait_until($node, "SELECT count(*) = 1 FROM top WHERE id = $next");
 	# Not only committed, but known to the coordinator.
-	wait_until($node, q{SELECT last_refresh_at <= (SELECT max(written_at) FROM pgtrickle.pgt_slas) + interval '10 s' FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'top'});
+	wait_until($node, q{SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE backend_type = 'pg_trickle coordinator' AND datname = 'postgres'});
 	return;
 }
 
