@@ -101,6 +101,27 @@ $writer->query_safe('INSERT INTO h VALUES (1000)');
 wait_until($node, 'SELECT n = 522 FROM also_of_h');
 pass('one that is due at once is not held up by another that is not');
 $writer->quit;
+
+# The news of a source are held for the readers of that source, and for no others: of none here,
+# since only the last of these is not due.
+set('pg_trickle.max_parallel_workers', 2);
+sql(q{
+	CREATE TABLE d (id int PRIMARY KEY, g int);
+	SELECT pgtrickle.create_stream_table('left_of_d', 'SELECT g, count(*) AS n FROM d GROUP BY g');
+	SELECT pgtrickle.create_stream_table('right_of_d', 'SELECT g, max(id) AS m FROM d GROUP BY g');
+	SELECT pgtrickle.create_stream_table('both_of_d', 'SELECT * FROM left_of_d JOIN right_of_d USING (g)', diamond_consistency => 'atomic');
+	SELECT pgtrickle.create_stream_table('later_of_d', 'SELECT id FROM d', '1h')});
+for my $n (1 .. 5)
+{
+	sql("INSERT INTO d VALUES ($n, 1)");
+	wait_until($node, "SELECT n = $n AND m = $n FROM both_of_d");
+}
+my $jobs = 'SELECT coalesce(max(job_id), 0) FROM pgtrickle.parallel_job_status()';
+my $jobs_before = sql($jobs);
+sql('SELECT pg_sleep(1)');
+cmp_ok(sql($jobs) - $jobs_before, '<', 10, 'nothing is refreshed again and again for one that is not due');
+set('pg_trickle.max_parallel_workers', 0);
+sql(q{SELECT pgtrickle.drop_stream_table(s) FROM unnest('{later_of_d,both_of_d,right_of_d,left_of_d}'::text[]) s});
 set('pg_trickle.scheduler_interval_ms', '200');
 
 # --- what no news tells of ------------------------------------------------------------------

@@ -311,7 +311,8 @@ pgt_tables_wait_for_time(const SchedTables *tables, Oid relid)
 	readers = pgt_graph_outputs(tables->graph, node);
 	for (int i = 0; i < readers.count; i++)
 	{
-		const SchedTable *table = pgt_tables_at(tables, readers.items[i]);
+		int index = tables->table_of_node[readers.items[i]];
+		const SchedTable *table = index < 0 ? NULL : &tables->tables[index];
 
 		if (table == NULL || !table->pending || table->running ||
 			table->readiness != PGT_READY_NOT_DUE || table->retry_event == PGT_RETRY_ON_INPUT)
