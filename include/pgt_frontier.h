@@ -41,6 +41,7 @@ typedef struct PgtFrontierRow
 	char *suspended_reason;	   /* NULL: not suspended */
 	TimestampTz next_retry_at; /* 0 if none */
 	bool failed;			   /* the last attempt did */
+	char sqlstate[6];		   /* with which; empty if it did not */
 	bool crashed;			   /* the server did, while it was refreshed last */
 	double last_full_ms;	   /* < 0 if unknown */
 	double cost_model[PGT_FRONTIER_MODEL_SIZE];

@@ -63,6 +63,8 @@ typedef struct PgtRetry
 } PgtRetry;
 
 extern PgtRetry pgt_retry_decide(const PgtFailure *failure);
+/* What may end a wait after a failure early. */
+extern PgtRetryEvent pgt_retry_event(const char *sqlstate);
 extern PgtFailureClass pgt_retry_classify(const char *sqlstate, bool timed_out, bool shutting_down);
 /* "transient", "data", ... */
 extern const char *pgt_failure_class_name(PgtFailureClass failure_class);

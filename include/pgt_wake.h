@@ -65,6 +65,12 @@ extern PgtWakeNews pgt_wake_collect(PgtWakeCallback callback, void *arg);
  */
 extern void pgt_wake_hold(Oid relid, TimestampTz since);
 
+/*
+ * DDL and changes of rights in this database are news of the catalog, too, from now until the
+ * next time that there is such news.
+ */
+extern void pgt_wake_await_ddl(void);
+
 /* Sets the latch of this database's coordinator now, without any news. */
 extern void pgt_wake_coordinator(void);
 

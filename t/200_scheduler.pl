@@ -112,6 +112,34 @@ sql("SELECT pgtrickle.resume_stream_table('sibling')");
 wait_until($node, 'SELECT count(*) = 4 FROM sibling');
 pass('and catches up when resumed');
 
+# A right that is missing is waited for; DDL that does not give it costs no counted failure.
+sql(q{
+	CREATE ROLE keeper;
+	CREATE TABLE kept (id int PRIMARY KEY);
+	GRANT SELECT ON kept TO keeper;
+	CREATE SCHEMA keeps AUTHORIZATION keeper;
+	SET ROLE keeper;
+	SELECT pgtrickle.create_stream_table('keeps.them', 'SELECT id FROM public.kept');
+	RESET ROLE;
+	REVOKE SELECT ON kept FROM keeper;
+	INSERT INTO kept VALUES (1)});
+my $keeps = q{FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'them'};
+wait_until($node, "SELECT last_sqlstate = '42501' AND consecutive_errors = 1 $keeps");
+for my $n (2 .. 5)
+{
+	sql("CREATE TABLE no_use_$n (id int)");
+	wait_until($node, "SELECT failed_refreshes = $n $keeps");
+}
+is(sql("SELECT status, consecutive_errors, next_retry_at > now() + '14 min' $keeps"), 'ERROR|1|t', 'it waits on');
+sql('CREATE TEMP TABLE no_use (id int)');
+$node->restart;
+$listener = session($node);
+$listener->query_safe('LISTEN pg_trickle_alert');
+sql('GRANT SELECT ON kept TO keeper');
+wait_until($node, 'SELECT count(*) = 1 FROM keeps.them');
+is(sql("SELECT status, failed_refreshes $keeps"), 'ACTIVE|5', 'a GRANT ends the wait, after a restart of the server, too');
+sql('DROP SCHEMA keeps CASCADE; DROP TABLE kept; DROP OWNED BY keeper; DROP ROLE keeper');
+
 # A refresh that takes too long is stopped; nothing else is.
 $node->append_conf('postgresql.conf', "pg_trickle.max_refresh_runtime = '300ms'\n");
 $node->reload;

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "port/atomics.h"
@@ -42,6 +43,7 @@ typedef struct DatabaseSlot
 	pg_atomic_uint32 changed;	  /* some source of the chain is pending */
 	pg_atomic_uint32 catalog;
 	pg_atomic_uint32 scan_all;
+	pg_atomic_uint32 awaits_ddl;   /* it may mend what failed */
 	pg_atomic_uint32 prepared;	   /* some source of the chain is marked so */
 	pg_atomic_uint32 prepared_all; /* a source without slot was prepared */
 } DatabaseSlot;
@@ -112,6 +114,7 @@ attach_memory(void *area, bool found)
 		pg_atomic_init_u32(&slot->changed, 0);
 		pg_atomic_init_u32(&slot->catalog, 0);
 		pg_atomic_init_u32(&slot->scan_all, 0);
+		pg_atomic_init_u32(&slot->awaits_ddl, 0);
 		pg_atomic_init_u32(&slot->prepared, 0);
 		pg_atomic_init_u32(&slot->prepared_all, 0);
 	}
@@ -373,6 +376,48 @@ announce_prepared(void)
 	set_latch(&database->coordinator);
 }
 
+/* May it give a refresh that failed the object or the right that it missed? */
+static bool
+may_mend(const Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_GrantStmt:
+		case T_GrantRoleStmt:
+		case T_AlterRoleStmt:
+		case T_AlterOwnerStmt:
+		case T_ReassignOwnedStmt:
+		case T_AlterTableStmt:
+		case T_AlterObjectSchemaStmt:
+		case T_AlterPolicyStmt:
+		case T_CreateExtensionStmt:
+		case T_CreateFunctionStmt:
+		case T_CreatePolicyStmt:
+		case T_CreateSchemaStmt:
+		case T_RenameStmt:
+		case T_ViewStmt:
+			return true;
+		case T_CreateStmt:
+			return ((const CreateStmt *) stmt)->relation->relpersistence != RELPERSISTENCE_TEMP;
+		default:
+			return false;
+	}
+}
+
+static void
+announce_ddl(void)
+{
+	bool awaited = false;
+
+	LWLockAcquire(pgt_shmem_lock(PGT_LOCK_WAKE), LW_SHARED);
+	for (int i = 0; i < PGT_MAX_DATABASES; i++)
+		if (memory->databases[i].database == MyDatabaseId)
+			awaited = pg_atomic_read_u32(&memory->databases[i].awaits_ddl) != 0;
+	LWLockRelease(pgt_shmem_lock(PGT_LOCK_WAKE));
+	if (awaited)
+		pgt_wake_catalog();
+}
+
 static void
 run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtilityContext context,
 			ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
@@ -382,6 +427,7 @@ run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtility
 	bool is_commit_prepared = IsA(stmt->utilityStmt, TransactionStmt) &&
 							  ((TransactionStmt *) stmt->utilityStmt)->kind ==
 								  TRANS_STMT_COMMIT_PREPARED;
+	bool is_ddl = may_mend(stmt->utilityStmt);
 
 	if (previous_utility_hook != NULL)
 		previous_utility_hook(stmt, query, read_only, context, params, environment, dest,
@@ -392,6 +438,8 @@ run_utility(PlannedStmt *stmt, const char *query, bool read_only, ProcessUtility
 	/* The prepared transaction is committed and visible by now. */
 	if (is_commit_prepared && memory != NULL && OidIsValid(MyDatabaseId))
 		announce_prepared();
+	if (is_ddl && memory != NULL && OidIsValid(MyDatabaseId) && IsTransactionState())
+		announce_ddl();
 }
 
 /* --- the coordinator --- */
@@ -447,6 +495,8 @@ pgt_wake_collect(PgtWakeCallback callback, void *arg)
 	if (database == NULL)
 		return news;
 	news.catalog = pg_atomic_exchange_u32(&database->catalog, 0) != 0;
+	if (news.catalog)
+		pg_atomic_write_u32(&database->awaits_ddl, 0);
 	news.scan_all = pg_atomic_exchange_u32(&database->scan_all, 0) != 0;
 	if (pg_atomic_exchange_u32(&database->changed, 0) == 0)
 		return news;
@@ -477,6 +527,15 @@ pgt_wake_hold(Oid relid, TimestampTz since)
 	/* A writer that comes later finds it pending; one that was first has set the latch. */
 	if (slot != NULL && mark_pending(slot, since))
 		pg_atomic_write_u32(&database->changed, 1);
+}
+
+void
+pgt_wake_await_ddl(void)
+{
+	DatabaseSlot *database = memory != NULL ? find_my_database() : NULL;
+
+	if (database != NULL)
+		pg_atomic_write_u32(&database->awaits_ddl, 1);
 }
 
 void
@@ -550,6 +609,7 @@ pgt_wake_forget_database(Oid database)
 		pg_atomic_write_u32(&slot->changed, 0);
 		pg_atomic_write_u32(&slot->catalog, 0);
 		pg_atomic_write_u32(&slot->scan_all, 0);
+		pg_atomic_write_u32(&slot->awaits_ddl, 0);
 		pg_atomic_write_u32(&slot->prepared, 0);
 		pg_atomic_write_u32(&slot->prepared_all, 0);
 		slot->database = InvalidOid;

@@ -278,8 +278,9 @@ visit_row(Relation relation, HeapTuple tuple, void *arg)
 		row->next_retry_at = DatumGetTimestampTz(values[COLUMN_NEXT_RETRY_AT - 1]);
 	row->failed = !nulls[COLUMN_LAST_SQLSTATE - 1];
 	if (row->failed)
-		row->crashed = strcmp(TextDatumGetCString(values[COLUMN_LAST_SQLSTATE - 1]),
-							  PGT_SQLSTATE_CRASHED) == 0;
+		strlcpy(row->sqlstate, TextDatumGetCString(values[COLUMN_LAST_SQLSTATE - 1]),
+				sizeof(row->sqlstate));
+	row->crashed = strcmp(row->sqlstate, PGT_SQLSTATE_CRASHED) == 0;
 	row->last_full_ms = pgt_catalog_float8(relation, tuple, COLUMN_LAST_FULL_MS, -1);
 	if (!nulls[COLUMN_COST_MODEL - 1])
 		pgt_frontier_read_model(values[COLUMN_COST_MODEL - 1], row->cost_model);

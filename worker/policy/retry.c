@@ -86,6 +86,12 @@ pgt_retry_decide(const PgtFailure *failure)
 	return retry;
 }
 
+PgtRetryEvent
+pgt_retry_event(const char *sqlstate)
+{
+	return classes[pgt_retry_classify(sqlstate, false, false)].event;
+}
+
 /* Full jitter: anything up to the limit, which doubles with each attempt. */
 static int64_t
 backoff(int attempt, double random)

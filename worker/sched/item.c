@@ -17,6 +17,7 @@
 #include "pgt_guc.h"
 #include "pgt_history.h"
 #include "pgt_refresh.h"
+#include "pgt_wake.h"
 
 #include "pool_internal.h"
 #include "sched_internal.h"
@@ -301,6 +302,8 @@ apply_retry(SchedTable *table, const PgtRetry *retry, TimestampTz now)
 		table->errors++;
 	table->suspended = retry->suspend;
 	table->retry_event = retry->event;
+	if (retry->event == PGT_RETRY_ON_DDL)
+		pgt_wake_await_ddl();
 	/* Input that came while it ran. */
 	table->retry_now = retry->event == PGT_RETRY_ON_INPUT && table->pending;
 	table->retry_at = now + retry->delay_ms * INT64CONST(1000);
@@ -326,6 +329,10 @@ fail(SchedTable *table, Failure *failure)
 	facts.max_counted = pgt_guc_max_errors;
 	facts.random = pg_prng_double(&pg_global_prng_state);
 	retry = pgt_retry_decide(&facts);
+	/* DDL that mends nothing may come often: then only what was tried in its time counts. */
+	if (table->retry_now && table->retry_event == PGT_RETRY_ON_DDL &&
+		table->retry_at > failure->started)
+		retry.counted = retry.suspend = false;
 	in_full_next = retry.failure_class == PGT_FAILURE_DATA && was_differential(table);
 	if (in_full_next)
 		retry_in_full(&retry);

@@ -18,6 +18,7 @@
 #include "pgt_frontier.h"
 #include "pgt_guc.h"
 #include "pgt_source.h"
+#include "pgt_wake.h"
 
 #include "sched_internal.h"
 
@@ -82,6 +83,11 @@ load_table(SchedTable *table, const PgtStreamTable *st, const SchedTables *old, 
 	table->pending = true;
 	table->pending_since = now;
 	pgt_freshness_load(table, known, old, now);
+	/* Also of a failure that another coordinator has seen. */
+	if (table->retry_at != 0)
+		table->retry_event = pgt_retry_event(row.sqlstate);
+	if (table->retry_event == PGT_RETRY_ON_DDL)
+		pgt_wake_await_ddl();
 	if (known == NULL)
 		return;
 	table->pending = known->pending;
