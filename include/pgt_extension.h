@@ -19,4 +19,10 @@ extern void pgt_extension_check_version(void);
 /* Oid of one of our schemas, looked up each time (a syscache hit). */
 extern Oid pgt_extension_schema(const char *name);
 
+/*
+ * For what is made once in the schema of stages and states, and used by all: lock,
+ * then look again whether another session has made it. Until the transaction ends.
+ */
+extern void pgt_extension_lock_state_schema(void);
+
 #endif /* PGT_EXTENSION_H */

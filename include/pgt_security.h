@@ -33,4 +33,7 @@ extern void pgt_security_check_owner(Oid relid);
 extern bool pgt_security_may_read(Oid relid);
 extern void pgt_security_check_reader(Oid relid);
 
+/* USAGE on the schema of stages and states, if it was not granted to the role before. */
+extern void pgt_security_let_use_state_schema(Oid role);
+
 #endif /* PGT_SECURITY_H */

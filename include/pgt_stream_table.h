@@ -29,6 +29,7 @@ typedef struct PgtStreamTable
 	char *full_reason; /* NULL: can be maintained incrementally */
 	int64 sla_ms;	   /* how old a change may be that it does not show; 0: as its schedule says */
 	char *tier;		   /* set by the user; NULL: none */
+	char *made_by;	   /* version whose analysis stages and captures follow; NULL: before 0.22.0 */
 } PgtStreamTable;
 
 extern const char *pgt_refresh_mode_name(PgtRefreshMode mode);
@@ -46,6 +47,8 @@ extern void pgt_stream_table_delete(int64 pgt_id);
 /* NULL if there is none. */
 extern PgtStreamTable *pgt_stream_table_find(Oid relid);
 extern PgtStreamTable *pgt_stream_table_find_id(int64 pgt_id);
+/* Made by another version, as what comes out of a dump: stages may not be those of this one. */
+extern bool pgt_stream_table_is_outdated(const PgtStreamTable *st);
 /* InvalidOid if there is none. */
 extern Oid pgt_stream_table_relid(int64 pgt_id);
 /* By the name a user gave; errors undefined_table with a hint. */

@@ -120,11 +120,11 @@ sql(q{
 
 sub write_some
 {
-	my ($n) = @_;
+	my ($n, $db) = @_;
 	sql(qq{UPDATE emp SET pay = pay + $n, dept = (dept + 1) % 22 WHERE id % 9 = $n % 9;
 		DELETE FROM ev WHERE at = $n % 13 AND emp % 4 = 1; INSERT INTO ev SELECT i, $n % 13, 'w' || $n % 4 FROM generate_series(1, 20) i;
 		UPDATE dept SET name = name || '$n', boss = nullif($n % 4, 0) WHERE id % 6 = $n % 6; UPDATE tree SET parent = 1 + $n % 3 WHERE id = 50 + $n % 5;
-		UPDATE part SET k = k + 1 WHERE id % 50 = $n % 50; INSERT INTO part VALUES (1000 + $n, 1, 1);});
+		UPDATE part SET k = k + 1 WHERE id % 50 = $n % 50; INSERT INTO part VALUES (1000 + $n, 1, 1);}, $db);
 	return;
 }
 
@@ -160,6 +160,9 @@ my $on_tables = q{SELECT string_agg(x, E'\n' ORDER BY x) FROM (
 	UNION ALL SELECT 'published ' || pubname || tablename FROM pg_publication_tables) o (x)};
 my $old_on_tables = sql($on_tables);
 
+my $dump = $node->basedir . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('postgres') ], "$old: dumped");
+
 # --- the new library over the old objects ---------------------------------------------------------
 
 $node->stop;
@@ -170,6 +173,10 @@ $node->start;
 my $new = sql('SELECT default_version FROM pg_available_extensions WHERE name = $$pg_trickle$$');
 isnt($new, $old, "the library is $new");
 is(sql('SELECT extversion FROM pg_extension WHERE extname = $$pg_trickle$$'), $old, "the extension is still $old");
+
+# Its coordinator waits, but not for longer than it is wanted: the server stops at once.
+ok(wait_for_log(qr/library is version \Q$new\E, but the extension is version \Q$old\E/), 'the coordinator says why it does not refresh');
+$node->restart;
 
 # Another database of the server, fresh, in which workers work all the time.
 sql('CREATE DATABASE fresh');
@@ -221,8 +228,6 @@ for my $statement (q{SELECT pgtrickle.refresh_stream_table('by_dept')}, q{SELECT
 }
 like(error_of($node, 'INSERT INTO by_dept VALUES (1)'), qr/55000|cannot/, 'stream tables are guarded before the update, too');
 write_some(5);
-ok(wait_for_log(qr/library is version \Q$new\E, but the extension is version \Q$old\E/), 'the coordinator says why it does not refresh');
-
 sub wait_for_log
 {
 	my ($pattern) = @_;
@@ -318,6 +323,36 @@ is(sql(q{SELECT (SELECT count(*) FROM pg_class WHERE relnamespace IN ('pgtrickle
 	|| ' ' || (SELECT count(*) FROM pgtrickle.pgt_definitions) || ' ' || (SELECT count(*) FROM pgtrickle.pgt_sources) || ' ' || (SELECT count(*) FROM pg_trigger WHERE tgfoid::regproc::text LIKE 'pgtrickle.capture%')}),
 	'0 0 0 0', 'and dropped without a trace');
 unlike(log_text(), qr/terminated by signal|PANIC|server process .* was terminated/, 'nothing crashed');
+
+# --- a dump of the old version ---------------------------------------------------------------------
+
+# It brings hidden tables along as the old version made them.
+sql('CREATE DATABASE restored');
+my ($restored_out, $restored_err);
+IPC::Run::run([ 'pg_restore', '-d', $node->connstr('restored'), $dump ], '>', \$restored_out, '2>', \$restored_err);
+is($restored_err, '', "a dump of $old is restored");
+is(sql('SELECT extversion FROM pg_extension WHERE extname = $$pg_trickle$$', 'restored'), $new, "into $new");
+is(objects_diff(do { my $o = extension_objects($node, 'restored'); $o->{'function pgtrickle.health_check()'} =~ s/ rights \{.*?\}/ rights/; $o }, $want), '', "every object is as in a fresh $new");
+(ok(wait_for_fresh($node, $_, dbname => 'restored'), "restored: $_ is brought up to date") || die) for @living;
+wait_until($node, q{SELECT count(*) = 0 FROM pgtrickle.pgt_stream_tables WHERE status <> 'ACTIVE' AND pgt_name NOT IN ('paused', 'refused') OR rebuild_reason IS NOT NULL AND pgt_name NOT IN ('paused', 'refused')}, dbname => 'restored');
+# What AUTO chooses goes by the sizes of the sources.
+sql('ANALYZE', 'restored');
+my $restored_mark = sql('SELECT max(refresh_id) FROM pgtrickle.pgt_refresh_history', 'restored');
+for my $n (10 .. 12)
+{
+	write_some($n, 'restored');
+	ok(wait_for_fresh($node, $_, dbname => 'restored'), "restored: $_ follows the changes $n") for @living;
+}
+stream_table_is_right($node, $_, "restored: $_ equals its query", by_image => 1, dbname => 'restored') for @living;
+is(sql(qq{SELECT string_agg(DISTINCT concat_ws(' ', s.pgt_name, h.action, h.refresh_reason), ', ') FROM pgtrickle.pgt_refresh_history h JOIN pgtrickle.pgt_stream_tables s USING (pgt_id)
+	WHERE h.refresh_id > $restored_mark AND s.refresh_mode <> 'FULL' AND h.action NOT IN ('DIFFERENTIAL', 'NO_DATA') AND h.refresh_reason NOT IN ('predicted_cost_exceeds_full', 'change_ratio_exceeded')}, 'restored'),
+	'', 'restored: all are refreshed differentially, if that is cheaper');
+cmp_ok(sql(qq{SELECT count(DISTINCT pgt_id) FROM pgtrickle.pgt_refresh_history WHERE refresh_id > $restored_mark AND action = 'DIFFERENTIAL'}, 'restored'), '>', 15, 'restored: most of them were');
+is(sql(q{SELECT string_agg(DISTINCT status || ' ' || coalesce(error_message, ''), ', ') FROM pgtrickle.pgt_refresh_history WHERE status <> 'COMPLETED' AND pgt_id <> (SELECT pgt_id FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'refused')}, 'restored'),
+	'', 'restored: no refresh failed');
+is(sql(qq{SELECT count(*) FROM pgtrickle.pgt_definitions WHERE made_by IS DISTINCT FROM '$new' AND pgt_relid <> ALL ('{paused,refused}'::regclass[])}, 'restored'), 0, 'restored: all were made anew');
+sql(q{SELECT pgtrickle.resume_stream_table('paused'); SELECT pgtrickle.refresh_stream_table('paused')}, 'restored');
+stream_table_is_right($node, 'paused', 'restored: one that is refreshed by hand is right, too', dbname => 'restored');
 
 # --- the script alone: a database in which nothing was made yet ------------------------------------
 

@@ -6,10 +6,13 @@
 
 ALTER TABLE pgtrickle.pgt_definitions
 	ADD COLUMN freshness_deadline_ms bigint CHECK (freshness_deadline_ms > 0),
-	ADD COLUMN refresh_tier text CHECK (refresh_tier IN ('hot', 'warm', 'cold', 'frozen'));
+	ADD COLUMN refresh_tier text CHECK (refresh_tier IN ('hot', 'warm', 'cold', 'frozen')),
+	ADD COLUMN made_by text;
 COMMENT ON COLUMN pgtrickle.pgt_definitions.freshness_deadline_ms IS
 	'the SLA: how old a change may be that the stream table does not show yet; NULL: none';
 COMMENT ON COLUMN pgtrickle.pgt_definitions.refresh_tier IS 'the tier that a user has set; NULL: the scheduler assigns one if there is an SLA';
+COMMENT ON COLUMN pgtrickle.pgt_definitions.made_by IS
+	'the version that made stages and captures; another one makes them anew, as after a dump was restored';
 
 ALTER TABLE pgtrickle.pgt_frontiers
 	ADD COLUMN cost_model real[],

@@ -366,10 +366,17 @@ void
 pgt_lifecycle_make_anew(int64 pgt_id)
 {
 	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
+	const char *reason;
 
 	if (st == NULL)
 		return;
-	pgt_lifecycle_redefine_later(st, "the keys of what it reads have changed");
+	if (!pgt_stream_table_is_outdated(st))
+		reason = "the keys of what it reads have changed";
+	else if (st->made_by == NULL)
+		reason = "it was made by a former version";
+	else
+		reason = psprintf("it was made by version %s", st->made_by);
+	pgt_lifecycle_redefine_later(st, reason);
 	CommandCounterIncrement();
 }
 

@@ -212,7 +212,7 @@ grant_hidden_tables(Oid relid, Oid owner)
 								   " 'pgtrickle_state'::pg_catalog.regnamespace",
 								   relid));
 	if (rows->nrows > 0)
-		pgt_ddl_run(psprintf("GRANT USAGE ON SCHEMA pgtrickle_state TO %s", role));
+		pgt_security_let_use_state_schema(owner);
 	for (int i = 0; i < rows->nrows; i++)
 		pgt_ddl_run(psprintf("GRANT SELECT ON %s TO %s",
 							 pgt_sqltext_qualified(PGT_STATE_SCHEMA, pgt_spi_text(rows, i, 1)),

@@ -309,6 +309,7 @@ pgt_define_machinery(PgtStreamTable *st, const char *query_text, bool with_ident
 	if (definition->full_reason != NULL && st->mode == PGT_MODE_DIFFERENTIAL)
 		pgt_query_refuse_mode(definition, query_text);
 	st->full_reason = definition->full_reason;
+	st->made_by = PGT_VERSION;
 	pgt_delta_choose_storage(definition, pgt_stream_table_owner(st));
 	dependencies = make_dependencies(st->pgt_id, definition);
 	pgt_dependency_replace(st->pgt_id, dependencies);

@@ -9,7 +9,9 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "commands/extension.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -87,4 +89,11 @@ Oid
 pgt_extension_schema(const char *name)
 {
 	return get_namespace_oid(name, false);
+}
+
+void
+pgt_extension_lock_state_schema(void)
+{
+	LockDatabaseObject(NamespaceRelationId, pgt_extension_schema(PGT_STATE_SCHEMA), 0,
+					   ShareUpdateExclusiveLock);
 }

@@ -7,15 +7,18 @@
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "pgt_compat.h"
 #include "pgt_extension.h"
 #include "pgt_security.h"
+#include "pgt_spi.h"
 
 static PgtSecurity
 become_user(Oid userid, int flags)
@@ -69,4 +72,45 @@ pgt_security_check_reader(Oid relid)
 {
 	if (!pgt_security_may_read(relid))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
+}
+
+/* By a grant of its own: a superuser may everything, but perhaps not for ever. */
+static bool
+is_granted_usage(Oid schema, Oid role)
+{
+	HeapTuple tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	bool is_granted = false;
+	bool isnull;
+	Datum datum;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	datum = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &isnull);
+	if (!isnull)
+	{
+		Acl *acl = DatumGetAclP(datum);
+
+		for (int i = 0; i < ACL_NUM(acl); i++)
+			is_granted = is_granted || (ACL_DAT(acl)[i].ai_grantee == role &&
+										(ACLITEM_GET_PRIVS(ACL_DAT(acl)[i]) & ACL_USAGE) != 0);
+	}
+	ReleaseSysCache(tuple);
+	return is_granted;
+}
+
+void
+pgt_security_let_use_state_schema(Oid role)
+{
+	Oid schema = pgt_extension_schema(PGT_STATE_SCHEMA);
+	PgtSecurity saved;
+
+	if (is_granted_usage(schema, role))
+		return;
+	pgt_extension_lock_state_schema();
+	if (is_granted_usage(schema, role))
+		return;
+	saved = pgt_security_become_extension_owner();
+	pgt_spi_execute(psprintf("GRANT USAGE ON SCHEMA %s TO %s", PGT_STATE_SCHEMA,
+							 quote_identifier(GetUserNameFromId(role, false))));
+	pgt_security_restore(&saved);
 }

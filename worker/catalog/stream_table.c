@@ -42,7 +42,8 @@ enum
 	COLUMN_CREATED_AT,
 	COLUMN_UPDATED_AT,
 	COLUMN_FRESHNESS_DEADLINE_MS,
-	COLUMN_REFRESH_TIER
+	COLUMN_REFRESH_TIER,
+	COLUMN_MADE_BY
 };
 
 static const char *const mode_names[] = {"AUTO", "DIFFERENTIAL", "FULL"};
@@ -83,6 +84,7 @@ read_row(Relation relation, HeapTuple tuple)
 	st->full_reason = pgt_catalog_text(relation, tuple, COLUMN_FULL_REASON);
 	st->sla_ms = pgt_catalog_int64(relation, tuple, COLUMN_FRESHNESS_DEADLINE_MS);
 	st->tier = pgt_catalog_text(relation, tuple, COLUMN_REFRESH_TIER);
+	st->made_by = pgt_catalog_text(relation, tuple, COLUMN_MADE_BY);
 	pfree(mode);
 	return st;
 }
@@ -118,6 +120,12 @@ PgtStreamTable *
 pgt_stream_table_find_id(int64 pgt_id)
 {
 	return find_row("pgt_definitions_pkey", COLUMN_PGT_ID, F_INT8EQ, Int64GetDatum(pgt_id));
+}
+
+bool
+pgt_stream_table_is_outdated(const PgtStreamTable *st)
+{
+	return st->made_by == NULL || strcmp(st->made_by, PGT_VERSION) != 0;
 }
 
 Oid
@@ -196,11 +204,11 @@ pgt_stream_table_owner(const PgtStreamTable *st)
 	return owner;
 }
 
-#define NFIELDS 11
+#define NFIELDS 12
 
-static const Oid field_types[NFIELDS + 1] = {REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID,
-											 TEXTOID,	  TEXTOID,	   TEXTOID, BOOLOID,
-											 TEXTOID,	  INT8OID,	   TEXTOID, INT8OID};
+static const Oid field_types[NFIELDS + 1] = {REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID,
+											 TEXTOID,	  TEXTOID,	   BOOLOID, TEXTOID, INT8OID,
+											 TEXTOID,	  TEXTOID,	   INT8OID};
 
 static void
 fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
@@ -221,8 +229,9 @@ fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
 	values[9] = Int64GetDatum(st->sla_ms);
 	nulls[9] = st->sla_ms == 0;
 	values[10] = pgt_catalog_text_datum(st->tier, &nulls[10]);
-	values[11] = Int64GetDatum(st->pgt_id);
-	nulls[11] = false;
+	values[11] = pgt_catalog_text_datum(st->made_by, &nulls[11]);
+	values[12] = Int64GetDatum(st->pgt_id);
+	nulls[12] = false;
 }
 
 int64
@@ -246,7 +255,8 @@ pgt_stream_table_create(PgtStreamTable *st)
 	(void) pgt_spi_query("INSERT INTO pgtrickle.pgt_definitions (pgt_relid, view_relid,"
 						 " original_query, schedule, refresh_mode, diamond_consistency,"
 						 " identity, paused, full_reason, freshness_deadline_ms, refresh_tier,"
-						 " pgt_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+						 " made_by, pgt_id)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();
@@ -266,7 +276,7 @@ pgt_stream_table_update(const PgtStreamTable *st)
 						 " original_query = $3, schedule = $4, refresh_mode = $5,"
 						 " diamond_consistency = $6, identity = $7, paused = $8,"
 						 " full_reason = $9, freshness_deadline_ms = $10, refresh_tier = $11,"
-						 " updated_at = clock_timestamp() WHERE pgt_id = $12",
+						 " made_by = $12, updated_at = clock_timestamp() WHERE pgt_id = $13",
 						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();

@@ -401,7 +401,7 @@ pgt_delta_create_stages(int64 pgt_id, Oid relid, PgtDefinition *definition)
 
 	/* The owner's statements name the stage tables. */
 	if (list_length(definition->stages) > 1)
-		pgt_spi_execute(psprintf("GRANT USAGE ON SCHEMA pgtrickle_state TO %s", owner));
+		pgt_security_let_use_state_schema(pgt_compat_relation_owner(relid));
 	foreach (lc, definition->stages)
 	{
 		PgtStage *stage = lfirst(lc);

@@ -113,6 +113,10 @@ pgt_delta_create_state_aggregate(const PgtAggregate *aggregate)
 
 	if (OidIsValid(LookupFuncName(name, aggregate->nargs, aggregate->argtypes, true)))
 		return;
+	/* Another session may be making it. */
+	pgt_extension_lock_state_schema();
+	if (OidIsValid(LookupFuncName(name, aggregate->nargs, aggregate->argtypes, true)))
+		return;
 	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate->aggfnoid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggregate->aggfnoid);

@@ -63,7 +63,7 @@ pgt_refresh_has_news(const PgtStreamTable *st, uint64 looked_xmin, Snapshot snap
 
 	if (!pgt_frontier_find(st->pgt_id, &row))
 		return pgt_stream_table_find_id(st->pgt_id) != NULL; /* dropped? */
-	if (!row.frontier.valid || row.rebuild_reason != NULL)
+	if (!row.frontier.valid || row.rebuild_reason != NULL || pgt_stream_table_is_outdated(st))
 		return true;
 	definition = pgt_delta_definition(pgt_delta_open(st->pgt_id, st->relid, st->view_relid));
 	/* Only computing it tells whether now(), or a source without capture, gave other rows. */

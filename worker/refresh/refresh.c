@@ -533,6 +533,10 @@ lock_and_open(Refresh *refresh)
 						errmsg("stream table " INT64_FORMAT " does not exist", request->pgt_id)));
 	check_not_running(refresh->st);
 	refresh->owner = pgt_stream_table_owner(refresh->st);
+	refresh->is_outdated = pgt_stream_table_is_outdated(refresh->st) &&
+						   pgt_refresh_make_anew != NULL;
+	if (refresh->is_outdated)
+		return false;
 	open_definition(refresh);
 	if (refresh->definition->is_outdated && pgt_refresh_make_anew != NULL)
 	{

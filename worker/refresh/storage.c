@@ -387,9 +387,7 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	for (int i = 0; i < stage->naggregates; i++)
 		pgt_delta_create_state_aggregate(&stage->aggregates[i]);
 	/* The owner's statements name these aggregates. */
-	pgt_spi_execute(
-		psprintf("GRANT USAGE ON SCHEMA %s TO %s", PGT_STATE_SCHEMA,
-				 quote_identifier(GetUserNameFromId(pgt_compat_relation_owner(st->relid), false))));
+	pgt_security_let_use_state_schema(pgt_compat_relation_owner(st->relid));
 
 	relid = get_relname_relid(relname, pgt_extension_schema(PGT_STATE_SCHEMA));
 	depend_on_table(relid, st->relid);

@@ -459,6 +459,8 @@ pgt_sched_coordinator_main(Datum arg)
 	}
 	PG_exception_stack = &local_sigjmp_buf;
 	MemoryContextSwitchTo(context);
+	/* A shutdown, which an error that comes again and again would never let be seen. */
+	CHECK_FOR_INTERRUPTS();
 	reload_tables();
 	if (!pgt_wake_register_coordinator())
 		elog(LOG, "pg_trickle: nobody will wake the coordinator; it looks every %d ms",
