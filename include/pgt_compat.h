@@ -14,6 +14,7 @@
 #include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
@@ -65,6 +66,16 @@ pgt_compat_may_execute(Oid function, Oid userid)
 	return object_aclcheck(ProcedureRelationId, function, userid, ACL_EXECUTE) == ACLCHECK_OK;
 #else
 	return pg_proc_aclcheck(function, userid, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
+static inline bool
+pgt_compat_may_use_schema(Oid schema, Oid userid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, userid, ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, userid, ACL_USAGE) == ACLCHECK_OK;
 #endif
 }
 

@@ -98,5 +98,7 @@ extern List *pgt_refresh_list_indexes(Oid relid);
 extern bool pgt_refresh_fits_storage(Oid relid, const struct PgtStage *stage);
 /* Takes index and replica identity from the user's table; a refresh with redefined follows. */
 extern void pgt_refresh_drop_storage(const PgtStreamTable *st);
+/* Rights on the hidden tables of a stream table: the owner gets them, former ones lose them. */
+extern void pgt_refresh_hand_over(Oid relid, Oid owner);
 
 #endif /* PGT_REFRESH_H */

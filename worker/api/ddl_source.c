@@ -224,10 +224,12 @@ pgt_ddl_source_altered(const AlterTableStmt *stmt)
 	if (!OidIsValid(relid))
 		return;
 	st = pgt_stream_table_find(relid);
-	if (st != NULL)
-		pgt_ddl_follow_owner(st);
 	foreach (lc, stmt->cmds)
+	{
+		if (st != NULL && lfirst_node(AlterTableCmd, lc)->subtype == AT_ChangeOwner)
+			pgt_ddl_follow_owner(st);
 		source_command(relid, lfirst_node(AlterTableCmd, lc));
+	}
 }
 
 /* ---- The others ---- */

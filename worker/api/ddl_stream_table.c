@@ -197,28 +197,6 @@ pgt_ddl_check_drop(const DropStmt *stmt)
 	}
 }
 
-/* The new owner runs the statements that read the hidden tables. */
-static void
-grant_hidden_tables(Oid relid, Oid owner)
-{
-	const char *role = quote_identifier(GetUserNameFromId(owner, false));
-	PgtRows *rows;
-
-	rows = pgt_spi_select(psprintf("SELECT c.relname FROM pg_catalog.pg_depend d"
-								   " JOIN pg_catalog.pg_class c ON c.oid = d.objid"
-								   " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-								   " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-								   " AND d.refobjid = %u AND c.relkind = 'r' AND c.relnamespace ="
-								   " 'pgtrickle_state'::pg_catalog.regnamespace",
-								   relid));
-	if (rows->nrows > 0)
-		pgt_security_let_use_state_schema(owner);
-	for (int i = 0; i < rows->nrows; i++)
-		pgt_ddl_run(psprintf("GRANT SELECT ON %s TO %s",
-							 pgt_sqltext_qualified(PGT_STATE_SCHEMA, pgt_spi_text(rows, i, 1)),
-							 role));
-}
-
 void
 pgt_ddl_follow_owner(PgtStreamTable *st)
 {
@@ -226,11 +204,15 @@ pgt_ddl_follow_owner(PgtStreamTable *st)
 	Oid view_owner = pgt_compat_relation_owner(st->view_relid);
 	PgtSecurity saved;
 
-	if (!OidIsValid(owner) || !OidIsValid(view_owner) || owner == view_owner)
+	if (!OidIsValid(owner) || !OidIsValid(view_owner))
 		return;
-	saved = pgt_security_become_extension_owner();
-	ATExecChangeOwner(st->view_relid, owner, true, AccessExclusiveLock);
-	pgt_security_restore(&saved);
-	grant_hidden_tables(st->relid, owner);
+	if (owner != view_owner)
+	{
+		saved = pgt_security_become_extension_owner();
+		ATExecChangeOwner(st->view_relid, owner, true, AccessExclusiveLock);
+		pgt_security_restore(&saved);
+		CommandCounterIncrement();
+	}
+	pgt_refresh_hand_over(st->relid, owner);
 	pgt_delta_forget(st->pgt_id);
 }

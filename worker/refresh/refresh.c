@@ -544,6 +544,7 @@ lock_and_open(Refresh *refresh)
 		return false;
 	}
 	pgt_rights_check(refresh->st, refresh->owner);
+	pgt_owner_check(refresh->st, refresh->definition, refresh->owner);
 	check_storage(refresh); /* may open the definition again */
 	check_capture(refresh);
 	return true;

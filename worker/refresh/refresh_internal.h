@@ -281,6 +281,10 @@ extern void pgt_announce_close(Refresh *refresh);
 /* rights.c */
 extern void pgt_rights_check(const PgtStreamTable *st, Oid owner);
 
+/* owner.c */
+/* Gives the owner the rights on hidden tables that it may not have yet. */
+extern void pgt_owner_check(const PgtStreamTable *st, const PgtDefinition *definition, Oid owner);
+
 /* storage.c */
 extern bool pgt_storage_is_complete(const PgtStage *stage);
 extern bool pgt_storage_has_index(Oid relid, const PgtStage *stage, bool is_state);

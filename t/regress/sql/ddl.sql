@@ -214,14 +214,30 @@ SELECT is_right('s');
 REVOKE SELECT ON t FROM pgt_ddl_owner;
 INSERT INTO t VALUES (23, 'g3', 23);
 SELECT pgtrickle.refresh_stream_table('s');
-REASSIGN OWNED BY pgt_ddl_owner TO CURRENT_USER;
+CREATE ROLE pgt_ddl_heir;
+GRANT ALL ON SCHEMA ddl TO pgt_ddl_heir;
+GRANT SELECT ON t TO pgt_ddl_heir;
+-- No event trigger fires for REASSIGN OWNED; the owner's statements read a hidden table.
+GRANT SELECT ON t TO pgt_ddl_owner;
+SELECT pgtrickle.create_stream_table('ranked', 'SELECT g, n, rank() OVER (PARTITION BY n % 2 ORDER BY n, g) FROM (SELECT g, count(*) AS n FROM t GROUP BY g) x');
+ALTER TABLE ranked OWNER TO pgt_ddl_owner;
+REASSIGN OWNED BY pgt_ddl_owner TO pgt_ddl_heir;
+INSERT INTO t VALUES (24, 'g3', 24);
+SELECT is_right('s');
+SELECT is_right('ranked');
+ALTER TABLE s OWNER TO CURRENT_USER;
+DROP TABLE ranked;
 SELECT is_right('s');
 SELECT count(DISTINCT relowner) FROM pg_class
 	WHERE oid IN (SELECT unnest(ARRAY[pgt_relid::oid, view_relid]) FROM pgtrickle.pgt_definitions WHERE pgt_relid = 's'::regclass);
+-- Who owned it once has no rights left on what is hidden.
+SELECT count(*) FROM pg_class, aclexplode(relacl) WHERE grantee::regrole::text = 'pgt_ddl_owner' AND relnamespace = 'pgtrickle_state'::regnamespace;
+SELECT rolname, has_schema_privilege(oid, 'pgtrickle_state', 'USAGE') FROM pg_roles WHERE rolname = 'pgt_ddl_owner';
 ALTER TABLE s OWNER TO pgt_ddl_owner;
 DROP OWNED BY pgt_ddl_owner;
 SELECT to_regclass('s');
-DROP ROLE pgt_ddl_owner;
+DROP OWNED BY pgt_ddl_heir;
+DROP ROLE pgt_ddl_owner, pgt_ddl_heir;
 
 DROP SCHEMA ddl CASCADE;
 DROP SCHEMA ddl2;
