@@ -79,6 +79,16 @@ pgt_compat_may_use_schema(Oid schema, Oid userid)
 #endif
 }
 
+static inline bool
+pgt_compat_may_create_in_database(Oid database, Oid userid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, userid, ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_database_aclcheck(database, userid, ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
 static inline Oid
 pgt_compat_relation_owner(Oid relid)
 {

@@ -30,6 +30,7 @@ typedef struct PgtStreamTable
 	int64 sla_ms;	   /* how old a change may be that it does not show; 0: as its schedule says */
 	char *tier;		   /* set by the user; NULL: none */
 	char *made_by;	   /* version whose analysis stages and captures follow; NULL: before 0.22.0 */
+	char *publication; /* made for consumers downstream; NULL: none. It may be gone since */
 } PgtStreamTable;
 
 extern const char *pgt_refresh_mode_name(PgtRefreshMode mode);

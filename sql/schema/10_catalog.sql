@@ -17,7 +17,8 @@ CREATE TABLE pgtrickle.pgt_definitions (
 	updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	freshness_deadline_ms bigint CHECK (freshness_deadline_ms > 0),
 	refresh_tier text CHECK (refresh_tier IN ('hot', 'warm', 'cold', 'frozen')),
-	made_by text
+	made_by text,
+	downstream_publication_name text
 );
 COMMENT ON TABLE pgtrickle.pgt_definitions IS 'what users declared of each stream table; dumped by pg_dump';
 COMMENT ON SEQUENCE pgtrickle.pgt_definitions_pgt_id_seq IS 'numbers of stream tables';
@@ -29,6 +30,8 @@ COMMENT ON COLUMN pgtrickle.pgt_definitions.freshness_deadline_ms IS
 COMMENT ON COLUMN pgtrickle.pgt_definitions.refresh_tier IS 'the tier that a user has set; NULL: the scheduler assigns one if there is an SLA';
 COMMENT ON COLUMN pgtrickle.pgt_definitions.made_by IS
 	'the version that made stages and captures; another one makes them anew, as after a dump was restored';
+COMMENT ON COLUMN pgtrickle.pgt_definitions.downstream_publication_name IS
+	'the publication that pgtrickle.stream_table_to_publication has made';
 
 CREATE TABLE pgtrickle.pgt_frontiers (
 	pgt_id bigint PRIMARY KEY REFERENCES pgtrickle.pgt_definitions ON DELETE CASCADE,

@@ -47,7 +47,8 @@ CREATE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 		f.last_sqlstate, f.last_error_message, f.last_error_at, f.next_retry_at,
 		d.diamond_consistency, d.identity, d.created_at, d.updated_at,
 		d.freshness_deadline_ms, coalesce(d.refresh_tier, a.tier) AS refresh_tier,
-		CASE WHEN d.refresh_tier IS NOT NULL THEN 'set by user' ELSE a.tier_reason END AS tier_reason
+		CASE WHEN d.refresh_tier IS NOT NULL THEN 'set by user' ELSE a.tier_reason END AS tier_reason,
+		d.downstream_publication_name
 	FROM pgtrickle.pgt_definitions d
 		JOIN pg_catalog.pg_class c ON c.oid = d.pgt_relid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -74,7 +75,10 @@ CREATE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
 		f.rows_deleted AS total_rows_deleted, f.last_duration_ms, f.last_full_ms,
 		s.consecutive_errors, s.last_sqlstate, s.last_error_message, s.last_error_at,
 		s.next_retry_at, s.suspended_reason,
-		s.freshness_deadline_ms * interval '1 ms' AS sla, s.refresh_tier AS tier
+		s.freshness_deadline_ms * interval '1 ms' AS sla, s.refresh_tier AS tier,
+		(SELECT p.pubname FROM pg_catalog.pg_publication p
+				JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+			WHERE p.pubname = s.downstream_publication_name AND r.prrelid = s.pgt_relid) AS downstream_publication
 	FROM pgtrickle.pgt_stream_tables s
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
 		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS pending) p
@@ -83,6 +87,8 @@ COMMENT ON VIEW pgtrickle.pg_stat_stream_tables IS
 	'one row per stream table: status, freshness, counts of refreshes and rows, last error';
 COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.staleness IS
 	'0 if nothing is pending, else the age of the last refresh';
+COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.downstream_publication IS
+	'NULL also if its publication was dropped by hand, or the table taken out of it';
 
 CREATE FUNCTION pgtrickle.forecast(cost_model real[], pending_rows bigint,
 	source_rows double precision, OUT forecast_ms double precision,

@@ -7,12 +7,15 @@
 ALTER TABLE pgtrickle.pgt_definitions
 	ADD COLUMN freshness_deadline_ms bigint CHECK (freshness_deadline_ms > 0),
 	ADD COLUMN refresh_tier text CHECK (refresh_tier IN ('hot', 'warm', 'cold', 'frozen')),
-	ADD COLUMN made_by text;
+	ADD COLUMN made_by text,
+	ADD COLUMN downstream_publication_name text;
 COMMENT ON COLUMN pgtrickle.pgt_definitions.freshness_deadline_ms IS
 	'the SLA: how old a change may be that the stream table does not show yet; NULL: none';
 COMMENT ON COLUMN pgtrickle.pgt_definitions.refresh_tier IS 'the tier that a user has set; NULL: the scheduler assigns one if there is an SLA';
 COMMENT ON COLUMN pgtrickle.pgt_definitions.made_by IS
 	'the version that made stages and captures; another one makes them anew, as after a dump was restored';
+COMMENT ON COLUMN pgtrickle.pgt_definitions.downstream_publication_name IS
+	'the publication that pgtrickle.stream_table_to_publication has made';
 
 ALTER TABLE pgtrickle.pgt_frontiers
 	ADD COLUMN cost_model real[],
@@ -112,7 +115,8 @@ CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 		f.last_sqlstate, f.last_error_message, f.last_error_at, f.next_retry_at,
 		d.diamond_consistency, d.identity, d.created_at, d.updated_at,
 		d.freshness_deadline_ms, coalesce(d.refresh_tier, a.tier) AS refresh_tier,
-		CASE WHEN d.refresh_tier IS NOT NULL THEN 'set by user' ELSE a.tier_reason END AS tier_reason
+		CASE WHEN d.refresh_tier IS NOT NULL THEN 'set by user' ELSE a.tier_reason END AS tier_reason,
+		d.downstream_publication_name
 	FROM pgtrickle.pgt_definitions d
 		JOIN pg_catalog.pg_class c ON c.oid = d.pgt_relid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -137,11 +141,16 @@ CREATE OR REPLACE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) A
 		f.rows_deleted AS total_rows_deleted, f.last_duration_ms, f.last_full_ms,
 		s.consecutive_errors, s.last_sqlstate, s.last_error_message, s.last_error_at,
 		s.next_retry_at, s.suspended_reason,
-		s.freshness_deadline_ms * interval '1 ms' AS sla, s.refresh_tier AS tier
+		s.freshness_deadline_ms * interval '1 ms' AS sla, s.refresh_tier AS tier,
+		(SELECT p.pubname FROM pg_catalog.pg_publication p
+				JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+			WHERE p.pubname = s.downstream_publication_name AND r.prrelid = s.pgt_relid) AS downstream_publication
 	FROM pgtrickle.pgt_stream_tables s
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
 		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS pending) p
 		CROSS JOIN LATERAL (SELECT pgtrickle.next_due(s.pgt_id) AS at) due;
+COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.downstream_publication IS
+	'NULL also if its publication was dropped by hand, or the table taken out of it';
 
 CREATE FUNCTION pgtrickle.forecast(cost_model real[], pending_rows bigint,
 	source_rows double precision, OUT forecast_ms double precision,
@@ -490,6 +499,19 @@ COMMENT ON VIEW pgtrickle.progress IS
 	'how far refreshes are that compute everything: initial fills, FULL, REINITIALIZE';
 COMMENT ON COLUMN pgtrickle.progress.rows_expected IS 'by the planner''s estimate, for this statement';
 GRANT SELECT ON pgtrickle.progress TO PUBLIC;
+
+-- 80_downstream.sql
+
+CREATE FUNCTION pgtrickle.stream_table_to_publication(name text, publication text DEFAULT NULL)
+	RETURNS text
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_stream_table_to_publication';
+COMMENT ON FUNCTION pgtrickle.stream_table_to_publication IS
+	'makes a publication of a stream table, named pgt_<schema>_<table> by default, and returns its name; that of the one it has, if it has one';
+
+CREATE FUNCTION pgtrickle.drop_stream_table_publication(name text) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_drop_stream_table_publication';
+COMMENT ON FUNCTION pgtrickle.drop_stream_table_publication IS
+	'drops the publication that stream_table_to_publication has made; takes the table out of it, if others were added';
 
 -- The stream tables that are there: this version analyses queries otherwise.
 

@@ -173,6 +173,30 @@ extern void pgt_lifecycle_check_isolation(void);
 /* The stream table of that name, if the caller may change it; locked against refreshes. */
 extern PgtStreamTable *pgt_lifecycle_open(const char *name);
 
+/* ---- publication.c: the publication that consumers downstream follow ---- */
+
+/* Its name; NULL if there is none, or the table is not in it any more. */
+extern const char *pgt_publication_of(const PgtStreamTable *st);
+/* Makes one (name NULL: called after the table), or tells the name of the one there is. */
+extern char *pgt_publication_create(PgtStreamTable *st, const char *name);
+extern void pgt_publication_drop(PgtStreamTable *st);
+/* After the table was dropped. */
+extern void pgt_publication_forget(const PgtStreamTable *st);
+/* What users did to one by statements of their own. */
+extern void pgt_publication_renamed(const char *old, const char *new);
+extern void pgt_publication_dropped(const char *name);
+
+/* That a table is listed in a publication, whoever made it. */
+typedef struct PgtPublicationMember
+{
+	char *publication;
+	char *
+		add_again; /* the statement that lists another table of this name, columns and rows as before */
+	bool fits;	   /* its column list and row filter name columns that stay */
+} PgtPublicationMember;
+
+extern List *pgt_publication_list_members(Oid relid, List *columns);
+
 /* ---- ddl*.c: statements of users about tables, views and functions ---- */
 
 /*

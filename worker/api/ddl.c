@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_publication.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
@@ -184,6 +185,9 @@ pgt_ddl_command_end(PG_FUNCTION_ARGS)
 			break;
 		case T_RenameStmt:
 			pgt_ddl_source_renamed((RenameStmt *) stmt);
+			if (((RenameStmt *) stmt)->renameType == OBJECT_PUBLICATION)
+				pgt_publication_renamed(strVal(((RenameStmt *) stmt)->object),
+										((RenameStmt *) stmt)->newname);
 			break;
 		case T_CreateStmt:
 			pgt_ddl_children_created((CreateStmt *) stmt);
@@ -233,7 +237,7 @@ pgt_sql_drop(PG_FUNCTION_ARGS)
 
 	if (get_statement(fcinfo) == NULL)
 		PG_RETURN_NULL();
-	rows = pgt_spi_select("SELECT classid, objid FROM"
+	rows = pgt_spi_select("SELECT classid, objid, address_names[1] FROM"
 						  " pg_catalog.pg_event_trigger_dropped_objects() WHERE objsubid = 0");
 
 	/* Stream tables first: they no longer read what went with them. */
@@ -248,6 +252,9 @@ pgt_sql_drop(PG_FUNCTION_ARGS)
 		if (st != NULL)
 			pgt_lifecycle_forget(st);
 	}
+	for (int i = 0; i < rows->nrows; i++)
+		if (pgt_spi_oid(rows, i, 1) == PublicationRelationId)
+			pgt_publication_dropped(pgt_spi_text(rows, i, 3));
 	for (int i = 0; i < rows->nrows; i++)
 		if (pgt_spi_oid(rows, i, 1) == RelationRelationId)
 			pgt_capture_release(pgt_spi_oid(rows, i, 2));

@@ -65,4 +65,5 @@ pgt_lifecycle_forget(PgtStreamTable *st)
 	pgt_stream_table_delete(st->pgt_id); /* with frontier and dependencies */
 	pgt_define_release_sources(sources);
 	pgt_capture_release(st->relid); /* who read it is gone too */
+	pgt_publication_forget(st);
 }

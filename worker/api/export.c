@@ -46,5 +46,9 @@ pgt_lifecycle_export(PgtStreamTable *st)
 	if (st->paused)
 		appendStringInfo(&sql, "\nSELECT pgtrickle.pause_stream_table(%s);",
 						 pgt_sqltext_literal(pgt_sqltext_relation(st->relid)));
+	if (pgt_publication_of(st) != NULL)
+		appendStringInfo(&sql, "\nSELECT pgtrickle.stream_table_to_publication(%s, %s);",
+						 pgt_sqltext_literal(pgt_sqltext_relation(st->relid)),
+						 pgt_sqltext_literal(st->publication));
 	return sql.data;
 }

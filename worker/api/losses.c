@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_publication_rel.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -88,8 +89,6 @@ static const char list_of_losses[] =
 	" UNION ALL SELECT 'policy ' || p.polname FROM pg_catalog.pg_policy p WHERE p.polrelid = %1$u"
 	" UNION ALL SELECT 'constraint ' || c.conname FROM pg_catalog.pg_constraint c"
 	" WHERE c.conrelid = %1$u AND c.contype IN ('c', 'f', 'x')"
-	" UNION ALL SELECT 'publication ' || p.pubname FROM pg_catalog.pg_publication_rel r"
-	" JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = %1$u"
 	" UNION ALL SELECT 'comment on ' || coalesce('column ' || a.attname, 'the table')"
 	" FROM pg_catalog.pg_description d LEFT JOIN pg_catalog.pg_attribute a"
 	" ON a.attrelid = d.objoid AND a.attnum = d.objsubid AND d.objsubid > 0"
@@ -182,10 +181,36 @@ append_rows(StringInfo list, PgtRows *rows, int column)
 		append_loss(list, pgt_spi_text(rows, i, column));
 }
 
+/* Rows or columns that it has not to show any more would be shown without them. */
+static void
+append_publications(StringInfo list, const PgtStreamTable *st, List *columns)
+{
+	ListCell *lc;
+
+	foreach (lc, pgt_publication_list_members(st->relid, columns))
+	{
+		const PgtPublicationMember *member = lfirst(lc);
+
+		if (!member->fits)
+			append_loss(list,
+						psprintf("publication %s, whose row filter or column list does not fit",
+								 quote_identifier(member->publication)));
+	}
+}
+
 static PgtRows *
 list_objects(const PgtStreamTable *st, const char *seed)
 {
 	return pgt_spi_select(psprintf(everything_on, seed, st->relid));
+}
+
+/* A table that is made again comes back into publications, as far as these fit. */
+static void
+append_objects(StringInfo list, PgtRows *rows, PgtColumnsFit fit)
+{
+	for (int i = 0; i < rows->nrows; i++)
+		if (fit != PGT_COLUMNS_REMAKE || pgt_spi_oid(rows, i, 1) != PublicationRelRelationId)
+			append_loss(list, pgt_spi_text(rows, i, 4));
 }
 
 static char *
@@ -198,9 +223,12 @@ list_losses(const PgtStreamTable *st, List *columns, PgtColumnsFit fit, const ch
 	if (fit >= PGT_COLUMNS_RETYPE && policy == PGT_LOSE_NOTHING)
 		append_columns(&list, st, columns);
 	if (fit == PGT_COLUMNS_REMAKE)
+	{
 		append_rows(&list, pgt_spi_select(psprintf(list_of_losses, st->relid)), 1);
+		append_publications(&list, st, columns);
+	}
 	if (seed != NULL)
-		append_rows(&list, list_objects(st, seed), 4);
+		append_objects(&list, list_objects(st, seed), fit);
 	return list.data;
 }
 

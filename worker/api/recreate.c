@@ -1,6 +1,6 @@
 /*
  * recreate.c: a stream table whose new query has columns that the table cannot
- * follow: the table is made again under its name, with its grants.
+ * follow: the table is made again under its name, with its grants, in its publications.
  *
  * losses.c has seen to it that the user agrees to lose what is on the old one.
  */
@@ -47,6 +47,7 @@ pgt_recreate_table(PgtStreamTable *st, List *columns)
 	char *schema = get_namespace_name(get_rel_namespace(old));
 	char *name = get_rel_name(old);
 	List *grants = list_grants(old);
+	List *members = pgt_publication_list_members(old, columns);
 	PgtSecurity saved;
 	ListCell *lc;
 
@@ -57,6 +58,10 @@ pgt_recreate_table(PgtStreamTable *st, List *columns)
 	pgt_security_restore(&saved);
 	foreach (lc, grants)
 		pgt_ddl_run(lfirst(lc));
-	ereport(NOTICE, (errmsg("the table of stream table \"%s\" was made again", name),
-					 errdetail("Its columns go or change places; grants were kept.")));
+	foreach (lc, members)
+		if (((PgtPublicationMember *) lfirst(lc))->fits)
+			pgt_ddl_run(((PgtPublicationMember *) lfirst(lc))->add_again);
+	ereport(NOTICE,
+			(errmsg("the table of stream table \"%s\" was made again", name),
+			 errdetail("Its columns go or change places; grants and publications were kept.")));
 }

@@ -43,7 +43,8 @@ enum
 	COLUMN_UPDATED_AT,
 	COLUMN_FRESHNESS_DEADLINE_MS,
 	COLUMN_REFRESH_TIER,
-	COLUMN_MADE_BY
+	COLUMN_MADE_BY,
+	COLUMN_PUBLICATION
 };
 
 static const char *const mode_names[] = {"AUTO", "DIFFERENTIAL", "FULL"};
@@ -85,6 +86,7 @@ read_row(Relation relation, HeapTuple tuple)
 	st->sla_ms = pgt_catalog_int64(relation, tuple, COLUMN_FRESHNESS_DEADLINE_MS);
 	st->tier = pgt_catalog_text(relation, tuple, COLUMN_REFRESH_TIER);
 	st->made_by = pgt_catalog_text(relation, tuple, COLUMN_MADE_BY);
+	st->publication = pgt_catalog_text(relation, tuple, COLUMN_PUBLICATION);
 	pfree(mode);
 	return st;
 }
@@ -204,11 +206,11 @@ pgt_stream_table_owner(const PgtStreamTable *st)
 	return owner;
 }
 
-#define NFIELDS 12
+#define NFIELDS 13
 
 static const Oid field_types[NFIELDS + 1] = {REGCLASSOID, REGCLASSOID, TEXTOID, TEXTOID, TEXTOID,
 											 TEXTOID,	  TEXTOID,	   BOOLOID, TEXTOID, INT8OID,
-											 TEXTOID,	  TEXTOID,	   INT8OID};
+											 TEXTOID,	  TEXTOID,	   TEXTOID, INT8OID};
 
 static void
 fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
@@ -230,8 +232,9 @@ fill_fields(const PgtStreamTable *st, Datum *values, bool *nulls)
 	nulls[9] = st->sla_ms == 0;
 	values[10] = pgt_catalog_text_datum(st->tier, &nulls[10]);
 	values[11] = pgt_catalog_text_datum(st->made_by, &nulls[11]);
-	values[12] = Int64GetDatum(st->pgt_id);
-	nulls[12] = false;
+	values[12] = pgt_catalog_text_datum(st->publication, &nulls[12]);
+	values[13] = Int64GetDatum(st->pgt_id);
+	nulls[13] = false;
 }
 
 int64
@@ -255,8 +258,8 @@ pgt_stream_table_create(PgtStreamTable *st)
 	(void) pgt_spi_query("INSERT INTO pgtrickle.pgt_definitions (pgt_relid, view_relid,"
 						 " original_query, schedule, refresh_mode, diamond_consistency,"
 						 " identity, paused, full_reason, freshness_deadline_ms, refresh_tier,"
-						 " made_by, pgt_id)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+						 " made_by, downstream_publication_name, pgt_id)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();
@@ -276,7 +279,8 @@ pgt_stream_table_update(const PgtStreamTable *st)
 						 " original_query = $3, schedule = $4, refresh_mode = $5,"
 						 " diamond_consistency = $6, identity = $7, paused = $8,"
 						 " full_reason = $9, freshness_deadline_ms = $10, refresh_tier = $11,"
-						 " made_by = $12, updated_at = clock_timestamp() WHERE pgt_id = $13",
+						 " made_by = $12, downstream_publication_name = $13,"
+						 " updated_at = clock_timestamp() WHERE pgt_id = $14",
 						 NFIELDS + 1, field_types, values, nulls);
 	pgt_security_restore(&saved);
 	pgt_wake_catalog();

@@ -362,6 +362,8 @@ create_stage_table(int64 pgt_id, const PgtStage *stage, const char *owner)
 	}
 	appendStringInfoString(&sql, ") WITH (fillfactor = 80)");
 	pgt_spi_execute(sql.data);
+	/* A publication of all tables has it, too, and would stop updates without one. */
+	pgt_spi_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name));
 	pgt_spi_execute(psprintf("GRANT SELECT ON %s TO %s", name, owner));
 }
 

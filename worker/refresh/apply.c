@@ -389,6 +389,9 @@ static void
 update_now(Apply *apply, TupleTableSlot *row)
 {
 	note_write(apply);
+	if (!apply->may_update)
+		pgt_published_check(apply->relation, CMD_UPDATE);
+	apply->may_update = true;
 	ExecSimpleRelationUpdate(apply->result, apply->estate, &apply->epq, apply->old, row);
 	pgt_apply_note_effect(apply, apply->old, -1);
 	pgt_apply_note_effect(apply, row, 1);
@@ -399,6 +402,9 @@ static void
 delete_now(Apply *apply)
 {
 	note_write(apply);
+	if (!apply->may_delete)
+		pgt_published_check(apply->relation, CMD_DELETE);
+	apply->may_delete = true;
 	ExecSimpleRelationDelete(apply->result, apply->estate, &apply->epq, apply->old);
 	pgt_apply_note_effect(apply, apply->old, -1);
 	ResetPerTupleExprContext(apply->estate);

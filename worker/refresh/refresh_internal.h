@@ -146,6 +146,8 @@ typedef struct Apply
 	void (*before_write)(void *arg);
 	void *before_write_arg;
 	bool wrote;
+	bool may_update; /* no publication stands in the way */
+	bool may_delete;
 
 	/* Writes that wait until all deletes are done (TargetInfo.other_unique). */
 	Tuplestorestate *waiting;
@@ -156,6 +158,9 @@ typedef struct Apply
 	int64 deleted;
 	const char *misfit; /* the delta does not fit the stored rows, because */
 } Apply;
+
+/* published.c: errors with PostgreSQL's message and the name of the publication to change. */
+extern void pgt_published_check(Relation relation, CmdType command);
 
 extern Apply *pgt_apply_begin(Oid relid, const PgtStage *stage, bool is_state);
 extern PgtChangeSet *pgt_apply_make_changes(Relation relation); /* empty, of all columns */

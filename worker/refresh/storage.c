@@ -383,6 +383,8 @@ create_state_table(const PgtStreamTable *st, const PgtStage *stage)
 	/* aggregate.c tells its rows by their places in pages. */
 	appendStringInfo(&sql, ") USING heap WITH (fillfactor = %d)", FILLFACTOR);
 	pgt_spi_execute(sql.data);
+	/* A publication of all tables has it, too, and would stop updates without one. */
+	pgt_spi_execute(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", name));
 	table_close(relation, NoLock);
 	for (int i = 0; i < stage->naggregates; i++)
 		pgt_delta_create_state_aggregate(&stage->aggregates[i]);
