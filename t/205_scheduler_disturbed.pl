@@ -242,5 +242,22 @@ SKIP:
 	wait_for_fresh($node, $_) && stream_table_is_right($node, $_) for @timed, 'in_error';
 }
 
+# --- defaults of the database that are meant for users ---------------------------------------
+
+sql('CREATE DATABASE with_defaults');
+$node->safe_psql('with_defaults', q{CREATE EXTENSION pg_trickle; CREATE TABLE t (id int);
+	SELECT pgtrickle.create_stream_table('s', 'SELECT count(*) AS n FROM t')});
+sql("ALTER DATABASE with_defaults SET $_") for 'default_transaction_read_only = on', 'default_transaction_isolation = serializable',
+  "statement_timeout = '1ms'", "lock_timeout = '1ms'", "role = 'pg_monitor'", "search_path = 'nowhere'";
+my $scheduler = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_trickle coordinator' AND datname = 'with_defaults'};
+wait_until($node, "SELECT EXISTS ($scheduler)");
+my $former = sql($scheduler);
+sql("SELECT pg_terminate_backend($former)");
+wait_until($node, "SELECT pid <> $former FROM ($scheduler) p");
+$node->safe_psql('postgres', 'ALTER DATABASE with_defaults RESET ALL');
+$node->safe_psql('with_defaults', 'INSERT INTO t VALUES (1)');
+wait_until($node, 'SELECT n = 1 FROM s', dbname => 'with_defaults');
+is($node->safe_psql('with_defaults', 'SELECT status, total_refreshes, failed_refreshes FROM pgtrickle.pg_stat_stream_tables'), 'ACTIVE|2|0', 'a database that is read-only by default, and more, is served');
+
 $node->stop;
 done_testing();

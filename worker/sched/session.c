@@ -22,10 +22,24 @@ static Oid extension = InvalidOid;
 static void (*when_gone)(bool missing) = NULL;
 static MemoryContext outside = NULL; /* of the transaction that runs */
 
+/*
+ * Defaults of the server or the database are meant for sessions of users: where these
+ * are read-only or serializable, refreshes are not.
+ */
+static void
+set_own(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0,
+							 false);
+}
+
 void
 pgt_session_init(void (*gone)(bool missing))
 {
 	when_gone = gone;
+	set_own("default_transaction_read_only", "off");
+	set_own("default_transaction_isolation", "read committed");
+	set_own("default_transaction_deferrable", "off");
 }
 
 Oid
