@@ -230,5 +230,10 @@ sql('UPDATE e SET d = 2');
 wait_until($node, 'SELECT bool_and(q = 5) FROM q');
 pass('and the scheduler goes on with it');
 
+# Somebody who asks is told why nothing is refreshed.
+set('pg_trickle.enabled', 'off');
+is(sql(q{SELECT severity, detail FROM pgtrickle.health_check() WHERE check_name = 'scheduler_running'}),
+	'ERROR|the coordinator of this database runs, but pg_trickle.enabled is off', 'health_check tells that it is switched off');
+
 $node->stop;
 done_testing();

@@ -26,6 +26,9 @@ wait_until($standby, 'SELECT n = 40 FROM top');
 is( $standby->safe_psql('postgres', q{
 	SELECT pgt_name, status, pending_rows FROM pgtrickle.pg_stat_stream_tables ORDER BY 1}),
 	"by_hand|ACTIVE|100\ncounts|ACTIVE|0\ntop|ACTIVE|0", 'and how they are');
+is($standby->safe_psql('postgres', q{SELECT severity, detail FROM pgtrickle.health_check() WHERE check_name = 'scheduler_running'}),
+	'INFO|this server is a standby; its primary refreshes', 'that no scheduler runs is no error here');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM pgtrickle.metric_samples WHERE metric = 'pg_trickle_scheduler_running'}), '0', 'nor a metric that alerts');
 for my $call ('pgt_status()', 'health_check()', 'change_buffer_sizes()', "explain_delta('counts', true)", "explain_st('top')")
 {
 	is($standby->safe_psql('postgres', "SELECT count(*) > 0 FROM pgtrickle.$call"), 't', $call);

@@ -176,11 +176,16 @@ BEGIN ATOMIC
 	FROM (SELECT preloaded AS loaded FROM pgtrickle.scheduler_state()) p
 UNION ALL
 	SELECT 'scheduler_running',
-		CASE WHEN r.running THEN 'OK' ELSE 'ERROR' END,
-		CASE WHEN r.running THEN 'the coordinator of this database runs'
-			ELSE 'no coordinator runs in this database' END,
-		CASE WHEN NOT r.running THEN 'See the server log; pg_trickle.enabled and pg_trickle.databases must allow it.' END
-	FROM pgtrickle.scheduler_state() r
+		CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'INFO' WHEN r.running AND r.enabled THEN 'OK' ELSE 'ERROR' END,
+		CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'this server is a standby; its primary refreshes'
+			WHEN NOT r.running THEN 'no coordinator runs in this database'
+			WHEN NOT r.enabled THEN 'the coordinator of this database runs, but pg_trickle.enabled is off'
+			ELSE 'the coordinator of this database runs' END,
+		CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'After promotion the scheduler starts by itself.'
+			WHEN NOT r.running THEN 'See the server log; pg_trickle.databases must allow it.'
+			WHEN NOT r.enabled THEN 'Set pg_trickle.enabled = on and reload the configuration.' END
+	FROM (SELECT running, pg_catalog.current_setting('pg_trickle.enabled', true)::boolean IS NOT FALSE AS enabled
+		FROM pgtrickle.scheduler_state()) r
 UNION ALL
 	SELECT 'error_tables', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'ERROR' END,
 		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I: %s', s.pgt_schema, s.pgt_name,

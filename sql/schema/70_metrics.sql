@@ -22,7 +22,7 @@ CREATE VIEW pgtrickle.metric_samples WITH (security_barrier) AS
 		SELECT j.status, count(*) AS n FROM pgtrickle.parallel_job_status(0) j GROUP BY j.status
 	), family (metric, type, help) AS (VALUES
 		('pg_trickle_info', 'gauge', 'Version of the library; always 1.'),
-		('pg_trickle_scheduler_running', 'gauge', 'Does the coordinator of this database run.'),
+		('pg_trickle_scheduler_running', 'gauge', 'Does the coordinator of this database run; none on a standby.'),
 		('pg_trickle_workers', 'gauge', 'Workers of the scheduler in the whole server.'),
 		('pg_trickle_workers_max', 'gauge', 'Setting pg_trickle.max_parallel_workers.'),
 		('pg_trickle_jobs', 'gauge', 'Refreshes of this database that are queued for workers or run in one.'),
@@ -49,6 +49,7 @@ CREATE VIEW pgtrickle.metric_samples WITH (security_barrier) AS
 		SELECT 'pg_trickle_info', pg_catalog.jsonb_build_object('version', pgtrickle.version()), 1::double precision
 	UNION ALL
 		SELECT 'pg_trickle_scheduler_running', '{}', r.running::int FROM pgtrickle.scheduler_state() r
+		WHERE NOT pg_catalog.pg_is_in_recovery()
 	UNION ALL
 		SELECT 'pg_trickle_workers', pg_catalog.jsonb_build_object('state', v.state), coalesce(w.n, 0)
 		FROM (VALUES ('STARTING'), ('IDLE'), ('RUNNING')) v (state) LEFT JOIN worker w ON w.state = v.state
