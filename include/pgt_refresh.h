@@ -76,6 +76,9 @@ extern bool pgt_refresh_has_news(const PgtStreamTable *st, uint64 looked_xmin, S
  */
 extern void (*pgt_refresh_make_anew)(int64 pgt_id);
 
+/* Makes view and hidden tables parts of the table again, after pg_dump or pg_upgrade. */
+extern void pgt_refresh_adopt(const PgtStreamTable *st);
+
 /* The lock that serialises refreshes, ALTER and DROP of one stream table; until end of transaction. */
 extern bool pgt_refresh_lock(int64 pgt_id, bool wait);
 

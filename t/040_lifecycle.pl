@@ -240,5 +240,6 @@ all_right('after a crash');
 
 sql_value($node, 'DROP SCHEMA shop CASCADE');
 is(left_over(), '0|0|0|0', 'nothing is left');
+is(error_of($node, 'DROP EXTENSION pg_trickle'), '', 'and the extension goes without CASCADE');
 
 done_testing();

@@ -80,8 +80,6 @@ extern bool pgt_define_reads(const PgtStreamTable *st, Oid relid);
  * change. The view means nothing from then on: it has to be made again.
  */
 extern void pgt_define_release_view(Oid view_relid);
-/* Makes what a dump restored one thing again: view and hidden tables parts of the table. */
-extern void pgt_define_adopt(const PgtStreamTable *st);
 /* Takes back the capture of relations that nobody reads any more. */
 extern void pgt_define_release_sources(List *dependencies);
 /* Errors with the path if the stream table would read itself. */

@@ -392,32 +392,3 @@ pgt_define_release_view(Oid view_relid)
 	deleteDependencyRecordsForClass(RewriteRelationId, rule, RelationRelationId, DEPENDENCY_NORMAL);
 	CommandCounterIncrement();
 }
-
-/* A hidden table or view as a part of the user's table, unless it is one already. */
-static void
-attach(Oid relid, Oid part, DependencyType type)
-{
-	ObjectAddress table = {RelationRelationId, relid, 0};
-	ObjectAddress object = {RelationRelationId, part, 0};
-
-	deleteDependencyRecordsForSpecific(RelationRelationId, part, type, RelationRelationId, relid);
-	recordDependencyOn(&object, &table, type);
-}
-
-void
-pgt_define_adopt(const PgtStreamTable *st)
-{
-	PgtSecurity saved = pgt_security_become_extension_owner();
-	PgtRows *rows;
-
-	rows = pgt_spi_select(
-		psprintf("SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'r'"
-				 " AND c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace"
-				 " AND c.relname ~ '^(stage|state)_" INT64_FORMAT "_[0-9]+$'",
-				 st->pgt_id));
-	for (int i = 0; i < rows->nrows; i++)
-		attach(st->relid, pgt_spi_oid(rows, i, 1), DEPENDENCY_AUTO);
-	attach(st->relid, st->view_relid, DEPENDENCY_INTERNAL);
-	pgt_security_restore(&saved);
-	CommandCounterIncrement();
-}

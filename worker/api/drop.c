@@ -55,6 +55,22 @@ pgt_lifecycle_drop(PgtStreamTable *st, bool cascade)
 							 cascade ? "CASCADE" : "RESTRICT"));
 }
 
+/* Those that pg_upgrade left without the table's knowing of them, and no refresh since has adopted. */
+static void
+drop_parts(int64 pgt_id)
+{
+	PgtRows *rows = pgt_spi_select(
+		psprintf("SELECT pg_catalog.format('DROP %%1$s pgtrickle_state.%%2$I CASCADE',"
+				 " CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.relname)"
+				 " FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'v')"
+				 " AND c.relnamespace = 'pgtrickle_state'::pg_catalog.regnamespace"
+				 " AND c.relname ~ '^(def_%1$s|(stage|state)_%1$s_[0-9]+)$'",
+				 psprintf(INT64_FORMAT, pgt_id)));
+
+	for (int i = 0; i < rows->nrows; i++)
+		pgt_ddl_run(pgt_spi_text(rows, i, 1));
+}
+
 void
 pgt_lifecycle_forget(PgtStreamTable *st)
 {
@@ -65,5 +81,6 @@ pgt_lifecycle_forget(PgtStreamTable *st)
 	pgt_stream_table_delete(st->pgt_id); /* with frontier and dependencies */
 	pgt_define_release_sources(sources);
 	pgt_capture_release(st->relid); /* who read it is gone too */
+	drop_parts(st->pgt_id);
 	pgt_publication_forget(st);
 }

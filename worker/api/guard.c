@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "pgt_refresh.h"
 #include "pgt_wake.h"
 
 #include "api_internal.h"
@@ -76,7 +77,7 @@ pgt_definition_inserted(PG_FUNCTION_ARGS)
 	st.view_relid = DatumGetObjectId(get_value(trigger, "view_relid"));
 	if (get_rel_relkind(st.relid) == RELKIND_RELATION &&
 		get_rel_relkind(st.view_relid) == RELKIND_VIEW)
-		pgt_define_adopt(&st);
+		pgt_refresh_adopt(&st);
 	pgt_wake_catalog();
 	return PointerGetDatum(NULL);
 }

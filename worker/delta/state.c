@@ -13,7 +13,10 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
@@ -99,6 +102,19 @@ append_parallel_of_own(StringInfo sql, Oid transition, Oid type)
 
 /* ---- Creation ---- */
 
+/* DROP EXTENSION takes it along, with its schema, without asking for CASCADE. */
+static void
+go_with_schema(Oid function)
+{
+	Oid schema = pgt_extension_schema(PGT_STATE_SCHEMA);
+	ObjectAddress aggregate = {ProcedureRelationId, function, 0};
+	ObjectAddress on = {NamespaceRelationId, schema, 0};
+
+	deleteDependencyRecordsForSpecific(ProcedureRelationId, function, DEPENDENCY_NORMAL,
+									   NamespaceRelationId, schema);
+	recordDependencyOn(&aggregate, &on, DEPENDENCY_AUTO);
+}
+
 void
 pgt_delta_create_state_aggregate(const PgtAggregate *aggregate)
 {
@@ -143,4 +159,6 @@ pgt_delta_create_state_aggregate(const PgtAggregate *aggregate)
 	appendStringInfoChar(&sql, ')');
 	ReleaseSysCache(tuple);
 	pgt_spi_execute(sql.data);
+	CommandCounterIncrement();
+	go_with_schema(LookupFuncName(name, aggregate->nargs, aggregate->argtypes, false));
 }

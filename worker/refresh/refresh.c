@@ -253,6 +253,9 @@ static void
 read_frontier(Refresh *refresh)
 {
 	pgt_frontier_get(refresh->st->pgt_id, &refresh->row);
+	/* The first one, or the first in this cluster. */
+	if (!refresh->row.frontier.valid)
+		pgt_refresh_adopt(refresh->st);
 	wait_for_mark(refresh);
 	if (!refresh->row.frontier.valid ||
 		pgt_frontier_is_behind(&refresh->row.frontier, &refresh->frontier))
