@@ -64,6 +64,7 @@ sql(q{
 	SELECT pgtrickle.create_stream_table('top', 'SELECT id FROM base', sla => '30 s');
 	SELECT pgtrickle.create_stream_table('manual', 'SELECT id FROM o WHERE g = 1', sla => '30 s', tier => 'hot');
 	SELECT pgtrickle.create_stream_table('ice', 'SELECT id FROM p', '1s', tier => 'frozen');
+	SELECT pgtrickle.create_stream_table('never_filled', 'SELECT id FROM p', '1s', tier => 'frozen', initialize => false);
 	SELECT pgtrickle.create_stream_table('slow', 'SELECT id FROM p', '1s', tier => 'cold');
 	SELECT pgtrickle.create_stream_table('quick', 'SELECT id FROM p', '1s', tier => 'hot')});
 my $listener = $node->background_psql('postgres', on_error_stop => 1);
@@ -71,7 +72,7 @@ $listener->query_safe('LISTEN pg_trickle_alert');
 
 # --- without an SLA a tier stretches the interval ---------------------------------------------
 
-wait_until($node, q{SELECT count(*) = 4 FROM pgtrickle.pgt_stream_tables WHERE is_populated AND pgt_name <> 'ice' AND pgt_name <> 'manual'});
+wait_until($node, q{SELECT count(*) = 4 FROM pgtrickle.pgt_stream_tables WHERE is_populated AND pgt_name <> 'ice' AND pgt_name <> 'never_filled' AND pgt_name <> 'manual'});
 is(sql(q{SELECT round(extract(epoch FROM next_due - last_refresh_at)) FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'slow'}), '10', 'cold: ten times the interval');
 is(sql(q{SELECT next_due IS NULL FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'ice'}), 't', 'frozen: never');
 sql('INSERT INTO p VALUES (1)');
@@ -79,6 +80,10 @@ wait_until($node, 'SELECT count(*) = 1 FROM quick');
 wait_until($node, 'SELECT count(*) = 1 FROM slow');
 cmp_ok(sql(q{SELECT extract(epoch FROM (SELECT max(start_time) - min(start_time) FROM pgtrickle.get_refresh_history('slow')))}), '>=', 9.9, 'so it was');
 is(sql('SELECT count(*) FROM ice'), '0', 'what is frozen stays so');
+is(sql(q{SELECT status FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'never_filled'}), 'INITIALIZING', 'also before its first refresh');
+sql(q{SELECT pgtrickle.refresh_stream_table('never_filled')});
+is(sql(q{SELECT status FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'never_filled'}), 'ACTIVE', 'but for refreshes by hand');
+sql(q{SELECT pgtrickle.drop_stream_table('never_filled')});
 
 # --- an SLA, and what it reads ----------------------------------------------------------------
 

@@ -451,12 +451,12 @@ decide_table(SchedTables *tables, SchedTable *table, TimestampTz now)
 	facts.paused = table->st.paused;
 	facts.suspended = table->suspended;
 	facts.running = table->running || table->busy_until > now;
-	facts.must_rebuild = table->must_rebuild;
+	facts.must_rebuild = table->must_rebuild && !pgt_freshness_is_frozen(table);
 	facts.pending = table->pending ||
 					(table->blind && table->schedule.kind != PGT_SCHEDULE_CALCULATED);
 	facts.upstream = PGT_UPSTREAM_REACHED;
 	facts.now = now;
-	facts.due_at = table->must_rebuild && !pgt_freshness_is_frozen(table) ? now : table->due_at;
+	facts.due_at = facts.must_rebuild ? now : table->due_at;
 	facts.retry_at = table->retry_at;
 	facts.retry_now = table->retry_now;
 	for (int i = 0; i < inputs.count; i++)
