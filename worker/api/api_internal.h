@@ -56,6 +56,11 @@ extern void pgt_option_warn_scheduler(void);
 /* Warns of an SLA that will not be kept. */
 extern void pgt_sla_warn(const PgtStreamTable *st);
 
+/* ---- diamond_fn.c ---- */
+
+/* As the scheduler sees it: sources and stream tables, an edge per dependency. */
+extern struct PgtGraph *pgt_diamond_load_graph(List *stream_tables);
+
 /* ---- define.c: what a stream table consists of in the database ---- */
 
 extern Oid pgt_define_table(const char *schema, const char *name, List *columns, Oid owner);

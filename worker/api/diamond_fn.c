@@ -18,9 +18,8 @@
 
 PG_FUNCTION_INFO_V1(pgt_diamond_groups);
 
-/* As the scheduler sees it: sources and stream tables, an edge per dependency. */
-static PgtGraph *
-load_graph(List *stream_tables)
+PgtGraph *
+pgt_diamond_load_graph(List *stream_tables)
 {
 	List *dependencies = pgt_dependency_list_all();
 	int64_t *ids = palloc(sizeof(int64_t) * Max(list_length(stream_tables), 1));
@@ -64,7 +63,7 @@ pgt_diamond_groups(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	List *stream_tables = pgt_stream_table_list();
-	PgtGraph *graph = load_graph(stream_tables);
+	PgtGraph *graph = pgt_diamond_load_graph(stream_tables);
 	int *group = palloc(sizeof(int) * Max(graph->node_count, 1));
 	bool *converges = palloc0(sizeof(bool) * Max(graph->node_count, 1));
 	ListCell *lc;

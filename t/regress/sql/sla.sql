@@ -35,6 +35,11 @@ SELECT pgtrickle.pause_stream_table('a');
 SELECT pgtrickle.alter_stream_table('a', sla => '1 min');
 SELECT pgtrickle.resume_stream_table('a');
 SELECT pgtrickle.alter_stream_table('a', sla => '1 min', tier => 'frozen');
+SELECT pgtrickle.create_stream_table('c', 'SELECT n FROM a', sla => '1 min');
+SELECT pgtrickle.alter_stream_table('a', tier => 'auto', status => 'SUSPENDED');
+SELECT pgtrickle.create_stream_table('d', 'SELECT n FROM c', sla => '1 min');
+DROP TABLE c CASCADE;
+SELECT pgtrickle.resume_stream_table('a');
 UPDATE pgtrickle.pgt_frontiers SET last_duration_ms = 40000 WHERE pgt_id = (SELECT pgt_id FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'a');
 SELECT pgtrickle.alter_stream_table('a', sla => '1 min', tier => 'hot');
 SELECT pgtrickle.create_stream_table('b', 'SELECT n FROM a', sla => '30 s');
@@ -45,4 +50,19 @@ SELECT next_due IS NULL FROM pgtrickle.pg_stat_stream_tables WHERE pgt_name = 'a
 SELECT metric, labels->>'name' AS name, value FROM pgtrickle.metric_samples WHERE metric LIKE '%sla%' ORDER BY 1, 2;
 DROP TABLE a CASCADE;
 SELECT count(*) FROM pgtrickle.sla_status;
+-- Ways that part and meet thirty times are no billion ways to look at.
+CREATE TABLE left_0 (id int);
+CREATE TABLE right_0 (id int);
+DO $$
+BEGIN
+	FOR i IN 1 .. 30 LOOP
+		PERFORM pgtrickle.create_stream_table('left_' || i, format('SELECT id FROM left_%1$s UNION ALL SELECT id FROM right_%1$s', i - 1), '1h', initialize => false);
+		PERFORM pgtrickle.create_stream_table('right_' || i, format('SELECT id FROM right_%1$s WHERE id IN (SELECT id FROM left_%1$s)', i - 1), '1h', initialize => false);
+	END LOOP;
+END $$;
+UPDATE pgtrickle.pgt_frontiers SET last_duration_ms = 1000;
+SET statement_timeout = '30s';
+SELECT pgtrickle.alter_stream_table('left_30', sla => '31 s');
+SELECT pgtrickle.alter_stream_table('left_30', sla => '29 s');
+RESET statement_timeout;
 DROP SCHEMA sla CASCADE;
