@@ -15,6 +15,7 @@
 #include "utils/snapshot.h"
 
 #include "pgt_stream_table.h"
+#include "utils/relcache.h"
 
 typedef struct PgtRefreshRequest
 {
@@ -103,5 +104,8 @@ extern bool pgt_refresh_fits_storage(Oid relid, const struct PgtStage *stage);
 extern void pgt_refresh_drop_storage(const PgtStreamTable *st);
 /* Rights on the hidden tables of a stream table: the owner gets them, former ones lose them. */
 extern void pgt_refresh_hand_over(Oid relid, Oid owner);
+
+/* published.c: warns of publications that would not let its rows change. */
+extern void pgt_published_warn(Relation relation);
 
 #endif /* PGT_REFRESH_H */

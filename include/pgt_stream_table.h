@@ -43,6 +43,8 @@ extern int64 pgt_stream_table_next_id(void);
 extern int64 pgt_stream_table_create(PgtStreamTable *st);
 /* Writes every field back. */
 extern void pgt_stream_table_update(const PgtStreamTable *st);
+/* NULL: none. Of its own, since statements about publications come without our locks. */
+extern void pgt_stream_table_set_publication(int64 pgt_id, const char *name);
 /* With its frontier and dependencies. */
 extern void pgt_stream_table_delete(int64 pgt_id);
 /* NULL if there is none. */

@@ -274,6 +274,16 @@ UNION ALL
 		CASE WHEN count(*) > 0 THEN 'docs/limitations.md tells what can be written differently.' END
 	FROM pgtrickle.pgt_stream_tables s WHERE s.full_reason IS NOT NULL AND s.refresh_mode <> 'FULL'
 UNION ALL
+	SELECT 'publications', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'WARNING' END,
+		coalesce(pg_catalog.string_agg(pg_catalog.format('%I.%I is not in publication %I', s.pgt_schema, s.pgt_name,
+			s.downstream_publication_name), '; ' ORDER BY s.pgt_schema, s.pgt_name), 'none'),
+		CASE WHEN count(*) > 0 THEN 'ALTER PUBLICATION ... ADD TABLE, or pgtrickle.stream_table_to_publication(name) to make another one.' END
+	FROM pgtrickle.pgt_stream_tables s
+	WHERE s.downstream_publication_name IS NOT NULL
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication p
+			JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+			WHERE p.pubname = s.downstream_publication_name AND r.prrelid = s.pgt_relid)
+UNION ALL
 	SELECT 'missing_indexes', CASE WHEN count(*) = 0 THEN 'OK' ELSE 'INFO' END,
 		coalesce(pg_catalog.string_agg(DISTINCT pg_catalog.format('%s reads %s whole (%s)', i.stream_table, i.source_table,
 			pg_catalog.pg_size_pretty(i.table_bytes)), '; '), 'none'),

@@ -199,6 +199,13 @@ typedef struct PgtPublicationMember
 } PgtPublicationMember;
 
 extern List *pgt_publication_list_members(Oid relid, List *columns);
+/* With the stream table, if it was its owner's. */
+extern void pgt_publication_follow_owner(const PgtStreamTable *st, Oid old_owner, Oid owner);
+
+/* publication_member.c: after CREATE and ALTER PUBLICATION: warns of what refreshes would fail for. */
+extern void pgt_publication_made(const char *name);
+/* Deletes all rows for who follows them; the table is about to be dropped. */
+extern void pgt_publication_tell_deletes(Oid relid);
 
 /* ---- ddl*.c: statements of users about tables, views and functions ---- */
 

@@ -218,6 +218,12 @@ pgt_ddl_command_end(PG_FUNCTION_ARGS)
 			if (strcmp(((CreateTrigStmt *) stmt)->trigname, PGT_GUARD_TRIGGER) == 0)
 				pgt_wake_catalog();
 			break;
+		case T_CreatePublicationStmt:
+			pgt_publication_made(((CreatePublicationStmt *) stmt)->pubname);
+			break;
+		case T_AlterPublicationStmt:
+			pgt_publication_made(((AlterPublicationStmt *) stmt)->pubname);
+			break;
 		case T_ReassignOwnedStmt:
 			follow_all_owners();
 			break;

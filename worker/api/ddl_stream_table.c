@@ -212,6 +212,7 @@ pgt_ddl_follow_owner(PgtStreamTable *st)
 		ATExecChangeOwner(st->view_relid, owner, true, AccessExclusiveLock);
 		pgt_security_restore(&saved);
 		CommandCounterIncrement();
+		pgt_publication_follow_owner(st, view_owner, owner);
 	}
 	pgt_refresh_hand_over(st->relid, owner);
 	pgt_delta_forget(st->pgt_id);

@@ -145,7 +145,7 @@ static void
 note(PgtStreamTable *st, const char *name)
 {
 	st->publication = name == NULL ? NULL : pstrdup(name);
-	pgt_stream_table_update(st);
+	pgt_stream_table_set_publication(st->pgt_id, name);
 }
 
 char *
@@ -259,6 +259,23 @@ pgt_publication_dropped(const char *name)
 {
 	if (!exists(name)) /* dropped and made again by one who watches drops, too */
 		replace_name(name, NULL);
+}
+
+void
+pgt_publication_follow_owner(const PgtStreamTable *st, Oid old_owner, Oid owner)
+{
+	const char *name = pgt_publication_of(st);
+	HeapTuple tuple;
+	Oid current;
+
+	if (name == NULL)
+		return;
+	tuple = SearchSysCache1(PUBLICATIONNAME, CStringGetDatum(name));
+	current = ((Form_pg_publication) GETSTRUCT(tuple))->pubowner;
+	ReleaseSysCache(tuple);
+	if (current == old_owner)
+		pgt_ddl_run(psprintf("ALTER PUBLICATION %s OWNER TO %s", quote_identifier(name),
+							 quote_identifier(GetUserNameFromId(owner, false))));
 }
 
 /* ---- A table that is made again ---- */

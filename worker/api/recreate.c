@@ -51,6 +51,7 @@ pgt_recreate_table(PgtStreamTable *st, List *columns)
 	PgtSecurity saved;
 	ListCell *lc;
 
+	pgt_publication_tell_deletes(old);
 	pgt_ddl_run(psprintf("DROP TABLE %s CASCADE", pgt_sqltext_relation(old)));
 	pgt_capture_release(old);
 	saved = pgt_security_become_extension_owner();

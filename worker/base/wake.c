@@ -390,6 +390,7 @@ may_mend(const Node *stmt)
 		case T_AlterTableStmt:
 		case T_AlterObjectSchemaStmt:
 		case T_AlterPolicyStmt:
+		case T_AlterPublicationStmt:
 		case T_CreateExtensionStmt:
 		case T_CreateFunctionStmt:
 		case T_CreatePolicyStmt:
@@ -397,6 +398,8 @@ may_mend(const Node *stmt)
 		case T_RenameStmt:
 		case T_ViewStmt:
 			return true;
+		case T_DropStmt:
+			return ((const DropStmt *) stmt)->removeType == OBJECT_PUBLICATION;
 		case T_CreateStmt:
 			return ((const CreateStmt *) stmt)->relation->relpersistence != RELPERSISTENCE_TEMP;
 		default:

@@ -287,6 +287,23 @@ pgt_stream_table_update(const PgtStreamTable *st)
 }
 
 void
+pgt_stream_table_set_publication(int64 pgt_id, const char *name)
+{
+	Oid types[] = {TEXTOID, INT8OID};
+	Datum values[2];
+	bool nulls[2] = {false, false};
+	PgtSecurity saved;
+
+	values[0] = pgt_catalog_text_datum(name, &nulls[0]);
+	values[1] = Int64GetDatum(pgt_id);
+	saved = pgt_security_become_extension_owner();
+	(void) pgt_spi_query("UPDATE pgtrickle.pgt_definitions SET downstream_publication_name = $1"
+						 " WHERE pgt_id = $2",
+						 2, types, values, nulls);
+	pgt_security_restore(&saved);
+}
+
+void
 pgt_stream_table_delete(int64 pgt_id)
 {
 	Oid types[] = {INT8OID};

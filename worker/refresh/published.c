@@ -12,7 +12,10 @@
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 
 #include "pgt_sqltext.h"
 
@@ -60,11 +63,44 @@ tell_mend(Relation relation)
 						: " that names other columns than the key does");
 }
 
+static bool
+is_in_the_way(Relation relation, bool updates, bool deletes)
+{
+	PublicationDesc desc;
+
+	RelationBuildPublicationDesc(relation, &desc);
+	if (updates && desc.pubactions.pubupdate)
+		return !desc.rf_valid_for_update || !desc.cols_valid_for_update;
+	if (deletes && desc.pubactions.pubdelete)
+		return !desc.rf_valid_for_delete || !desc.cols_valid_for_delete;
+	return false;
+}
+
+void
+pgt_published_warn(Relation relation)
+{
+	if (!is_in_the_way(relation, true, false) && !is_in_the_way(relation, false, true))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("refreshes of stream table \"%s\" will fail because of its publications",
+					RelationGetRelationName(relation)),
+			 errdetail("Its replica identity does not go with a column list or row filter, so that "
+					   "updates or deletes cannot be published."),
+			 errhint("%s", tell_mend(relation))));
+}
+
 void
 pgt_published_check(Relation relation, CmdType command)
 {
 	MemoryContext context = CurrentMemoryContext;
 
+	/*
+	 * A commit wakes the scheduler before it sends invalidations: the mend that
+	 * this refresh is the answer to may not have arrived in our caches.
+	 */
+	if (is_in_the_way(relation, command == CMD_UPDATE, command == CMD_DELETE))
+		InvalidateSystemCaches();
 	PG_TRY();
 	{
 		CheckCmdReplicaIdentity(relation, command);
