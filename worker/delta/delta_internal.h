@@ -201,7 +201,15 @@ extern Query *pgt_layer_peel_srfs(Query *query);
 extern bool pgt_layer_has_limit(const Query *query);
 extern bool pgt_layer_is_stored_below(Query *query);
 extern void pgt_layer_drop_void_limit(Query *query);
-extern List *pgt_layer_window_scope(Query *query);
+
+/* layer_window.c: window clauses of a query level */
+extern void pgt_window_tidy(Query *query);
+extern List *pgt_window_expressions(List *clauses, List *targets);
+extern List *pgt_window_common_partition(List *windows, const Query *query);
+extern List *pgt_window_top(const Query *query);
+/* Does some clause of the query, or a window, refer to the entry? */
+extern bool pgt_window_is_referenced(const TargetEntry *tle, Query *query);
+extern List *pgt_window_scope(Query *query);
 
 /* recursion.c: recursive WITH items */
 #define PGT_RECURSION_ROWS 2000000	/* after which the rounds of a delta end, */

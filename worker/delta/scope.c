@@ -99,7 +99,7 @@ pgt_scope_find(PgtStage *stage)
 		pgt_scope_set(stage, NIL);
 	else if (query->hasWindowFuncs)
 	{
-		List *columns = pgt_layer_window_scope(query);
+		List *columns = pgt_window_scope(query);
 
 		/* A partition may be larger than need be, so columns of subqueries can go. */
 		if (pgt_flatten_is_needed(query))
