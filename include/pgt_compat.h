@@ -102,6 +102,13 @@ pgt_compat_relation_owner(Oid relid)
 	return owner;
 }
 
+/* Arguments after two_phase of pg_create_logical_replication_slot; NULL: it has none. */
+#if PG_VERSION_NUM >= 170000
+#define PGT_COMPAT_FAILOVER_ARGUMENT ", true"
+#else
+#define PGT_COMPAT_FAILOVER_ARGUMENT NULL
+#endif
+
 /* The parts of a qualified name, as strings; an error if it is not one. */
 static inline List *
 pgt_compat_split_name(const char *name)

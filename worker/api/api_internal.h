@@ -183,6 +183,8 @@ extern const char *pgt_publication_of(const PgtStreamTable *st);
 /* Makes one (name NULL: called after the table), or tells the name of the one there is. */
 extern char *pgt_publication_create(PgtStreamTable *st, const char *name);
 extern void pgt_publication_drop(PgtStreamTable *st);
+/* Errors unless wal_level is logical. */
+extern void pgt_publication_check_server(void);
 /* After the table was dropped. */
 extern void pgt_publication_forget(const PgtStreamTable *st);
 /* What users did to one by statements of their own. */

@@ -98,13 +98,13 @@ check_name(const char *name)
 
 /* ---- What it needs ---- */
 
-static void
-check_server(void)
+void
+pgt_publication_check_server(void)
 {
 	if (wal_level < WAL_LEVEL_LOGICAL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("publications of stream tables need wal_level = logical"),
+				 errmsg("consumers downstream need wal_level = logical"),
 				 errdetail("wal_level is \"%s\".", GetConfigOption("wal_level", false, false)),
 				 errhint("ALTER SYSTEM SET wal_level = 'logical', then restart the server.")));
 }
@@ -163,7 +163,7 @@ pgt_publication_create(PgtStreamTable *st, const char *name)
 						errhint("ALTER PUBLICATION %s RENAME TO %s, or drop it first with "
 								"pgtrickle.drop_stream_table_publication.",
 								quote_identifier(current), quote_identifier(name))));
-	check_server();
+	pgt_publication_check_server();
 	check_identity(st);
 	check_owner_may(owner);
 	if (name == NULL)
