@@ -385,8 +385,6 @@ bring_along(SchedTables *tables, const SchedTable *table, TimestampTz now)
 	{
 		SchedTable *upstream = &tables->tables[table->upstreams[i]];
 
-		if (pgt_freshness_is_frozen(upstream))
-			continue;
 		if (length_of(upstream, now) > length &&
 			(table->diamond < 0 || upstream->diamond != table->diamond))
 			continue;
@@ -435,8 +433,7 @@ decide_due(SchedTables *tables, TimestampTz now)
 		{
 			SchedTable *branch = &tables->tables[table->branches[j]];
 
-			if (!pgt_freshness_is_frozen(branch))
-				branch->due_at = Min(branch->due_at, table->due_at);
+			branch->due_at = Min(branch->due_at, table->due_at);
 		}
 		if (table != NULL && table->together > 0)
 			bring_along(tables, table, now);
