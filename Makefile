@@ -41,6 +41,10 @@ install uninstall: have-server
 installcheck: have-server
 	t/lib/installcheck.sh
 
+# The program that takes stream tables to Kafka; no part of the extension.
+forwarder:
+	$(MAKE) -C examples/kafka-forwarder
+
 deps:
 	t/lib/deps.sh $(DEPS)
 
@@ -110,6 +114,7 @@ check-version-sync:
 clean:
 	@if test -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)"; then \
 	  for part in $(PARTS); do $(MAKE) -C $$part $@ || exit 1; done; fi
+	$(MAKE) -C examples/kafka-forwarder clean
 	rm -rf coverage tmp_check tmp_install t/unit/bin
 	$(SANDBOX) --remove
 
@@ -118,6 +123,7 @@ help:
 	@echo
 	@echo 'Further targets:'
 	@echo '  make deps                 install the Debian packages that are missing'
+	@echo '  make forwarder            build examples/kafka-forwarder'
 	@echo '  make installcheck         regress and isolation tests against a running server'
 	@echo '  make lint                 layers, exported symbols, headers, format, version'
 	@echo '  make format               clang-format, in place'
@@ -137,5 +143,5 @@ help:
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
-.PHONY: all $(PARTS) have-server install uninstall installcheck deps check lint format coverage \
+.PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check lint format coverage \
 	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-memory demo demo-keep check-version-sync clean help

@@ -131,7 +131,8 @@ static PgtdOut
 start_fragment(PgtdState *state, MemoryContext context, void **fragment)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(context);
-	PgtdOut out = {makeStringInfo(), MaxAllocSize - 1, false, &state->encoding};
+	PgtdOut out = {
+		.buf = makeStringInfo(), .limit = MaxAllocSize - 1, .encoding = &state->encoding};
 
 	MemoryContextSwitchTo(old_context);
 	*fragment = out.buf;
@@ -360,8 +361,64 @@ put_debezium_row(PgtdState *state, PgtdOut *out, PgtdRow *row)
 	pgtd_put_char(out, '}');
 }
 
+/* ---- row ---------------------------------------------------------------------------- */
+
+/* What a row is told by: its key, or all of it. */
+static void
+put_identity(PgtdState *state, PgtdOut *out, PgtdRow *row, bool is_old)
+{
+	if (row->rel->key_in_identity)
+		put_key(state, out, row, is_old);
+	else
+		put_image(state, out, row, is_old);
+}
+
+/* The old row as gone, unless the new one takes its place. */
+static void
+put_gone(PgtdState *state, PgtdOut *out, PgtdRow *row)
+{
+	StringInfo buf = out->buf;
+	int start = buf->len;
+	int end;
+
+	pgtd_put_char(out, '[');
+	put_identity(state, out, row, true);
+	pgtd_put_char(out, ']');
+	if (!row->has_new)
+		return;
+	pgtd_put_char(out, '\n');
+	if (!row->rel->key_in_identity)
+		return;
+	end = buf->len;
+	put_key(state, out, row, false);
+	/* Between [ and ], and behind the line. */
+	if (!out->full && buf->len - end == end - start - 3 &&
+		memcmp(buf->data + start + 1, buf->data + end, buf->len - end) == 0)
+		end = start;
+	if (!out->full)
+		buf->len = end;
+}
+
+/*
+ * An object is a row as it is now; an array tells what is gone: the row that is in it (null: the WAL
+ * does not say which), or with nothing in it all rows.
+ */
+static void
+put_bare_row(PgtdState *state, PgtdOut *out, PgtdRow *row)
+{
+	if (row->has_old)
+		put_gone(state, out, row);
+	if (row->has_new)
+		put_image(state, out, row, false);
+	else if (row->op == 't')
+		pgtd_put_literal(out, "[]");
+	else if (!row->has_old)
+		pgtd_put_literal(out, "[null]");
+}
+
 const PgtdEnvelope pgtd_json_envelopes[] = {
-	{"compact", false, put_compact_row},
-	{"debezium", true, put_debezium_row},
-	{NULL, false, NULL},
+	{"compact", false, false, put_compact_row},
+	{"debezium", true, false, put_debezium_row},
+	{"row", false, true, put_bare_row},
+	{NULL, false, false, NULL},
 };

@@ -107,18 +107,30 @@ parse_oversize(PgtdOptions *options, const char *value)
 }
 
 static bool
-parse_max_message_bytes(PgtdOptions *options, const char *value)
+parse_bytes(const char *value, int lowest, int highest, int *bytes)
 {
 	char *end;
 	long number;
 
 	errno = 0;
 	number = strtol(value, &end, 10);
-	if (end == value || *end != '\0' || errno != 0 || number < MAX_MESSAGE_BYTES_LOWEST ||
-		number > PGTD_MAX_MESSAGE_BYTES)
+	if (end == value || *end != '\0' || errno != 0 || number < lowest || number > highest)
 		return false;
-	options->max_message_bytes = (int) number;
+	*bytes = (int) number;
 	return true;
+}
+
+static bool
+parse_max_message_bytes(PgtdOptions *options, const char *value)
+{
+	return parse_bytes(value, MAX_MESSAGE_BYTES_LOWEST, PGTD_MAX_MESSAGE_BYTES,
+					   &options->max_message_bytes);
+}
+
+static bool
+parse_batch_bytes(PgtdOptions *options, const char *value)
+{
+	return parse_bytes(value, 0, PGTD_MAX_BATCH_BYTES, &options->batch_bytes);
 }
 
 static bool
@@ -132,7 +144,7 @@ static const OptionRow option_table[] = {
 	{"format", "\"json\"", "json", false, parse_format},
 	{"format_version", "\"" CppAsString2(PGTD_FORMAT_VERSION) "\"",
 	 CppAsString2(PGTD_FORMAT_VERSION), false, parse_format_version},
-	{"envelope", "\"compact\" or \"debezium\"", "compact", false, parse_envelope},
+	{"envelope", "\"compact\", \"debezium\" or \"row\"", "compact", false, parse_envelope},
 	{"tables", PGTD_TABLES_SYNTAX, "", false, parse_tables},
 	{"exclude_tables", PGTD_TABLES_SYNTAX, "", false, parse_exclude_tables},
 	{"include_refresh", "a Boolean", "on", true, parse_include_refresh},
@@ -145,6 +157,8 @@ static const OptionRow option_table[] = {
 	 "an integer from " CppAsString2(MAX_MESSAGE_BYTES_LOWEST) " to " CppAsString2(
 		 PGTD_MAX_MESSAGE_BYTES),
 	 CppAsString2(PGTD_MAX_MESSAGE_BYTES), false, parse_max_message_bytes},
+	{"batch_bytes", "an integer from 0 to " CppAsString2(PGTD_MAX_BATCH_BYTES), "0", false,
+	 parse_batch_bytes},
 	{"topic_prefix", "a name, not empty", NULL, false, parse_topic_prefix},
 };
 

@@ -35,6 +35,7 @@ typedef struct PgtdEnvelope
 {
 	const char *name;
 	bool json_as_text; /* json and jsonb values as strings */
+	bool is_rows_only; /* no other messages than rows */
 	void (*put_row)(struct PgtdState *state, PgtdOut *out, struct PgtdRow *row);
 } PgtdEnvelope;
 

@@ -14,6 +14,7 @@
 
 /* The walsender adds its own header to a message and must still stay below 1 GB. */
 #define PGTD_MAX_MESSAGE_BYTES 1056964608
+#define PGTD_MAX_BATCH_BYTES 16777216
 
 typedef struct PgtdOptions
 {
@@ -29,6 +30,7 @@ typedef struct PgtdOptions
 	bool omit_oversize;
 	const char *topic_prefix; /* NULL: the name of the database */
 	int max_message_bytes;
+	int batch_bytes; /* 0: one message at a time */
 
 	/* What is in force, in the order of the table in options.c; for the hello message. */
 	const char **values;

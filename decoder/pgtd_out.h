@@ -27,6 +27,7 @@ typedef struct PgtdEncoding
 typedef struct PgtdOut
 {
 	StringInfo buf;
+	Size start; /* of the message at hand, in buf */
 	Size limit; /* of buf->len */
 	bool full;	/* something did not fit */
 	const PgtdEncoding *encoding;

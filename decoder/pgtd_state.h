@@ -69,8 +69,9 @@ typedef struct PgtdState
 	int skipped;			   /* changes since the last sign of life */
 	uint64 refresh_generation; /* raised when the announced refreshes change */
 	PgtdTransaction tx;
-	PgtdOut out;	  /* the message at hand */
-	Size value_limit; /* of its length, for what users may make as large as they like */
+	StringInfoData batch; /* messages not sent yet; empty without batch_bytes */
+	PgtdOut out;		  /* the message at hand */
+	Size value_limit;	  /* of its length, for what users may make as large as they like */
 } PgtdState;
 
 /* One row to write. The images are in rel->old_values and rel->new_values. */

@@ -61,15 +61,30 @@ static const struct
 
 /* ---- messages ---------------------------------------------------------------------- */
 
-/* "is_last": nothing more is written in this callback. */
+/*
+ * "is_last": nothing more is written in this callback. With batch_bytes, messages gather in a
+ * buffer of our own, since the position that the server sends along must be that of the last
+ * one: who has got the commit with it need not get the transaction again.
+ */
 static PgtdOut *
 start_message(PgtdState *state, bool is_last)
 {
 	PgtdOut *out = &state->out;
 
-	OutputPluginPrepareWrite(state->ctx, is_last);
-	out->buf = state->ctx->out;
-	out->limit = out->buf->len + PGTD_MAX_MESSAGE_BYTES;
+	if (state->options.batch_bytes > 0)
+	{
+		out->buf = &state->batch;
+		if (state->options.format->is_text && state->batch.len > 0)
+			appendStringInfoChar(&state->batch, '\n');
+		out->limit = PGTD_MAX_MESSAGE_BYTES;
+	}
+	else
+	{
+		OutputPluginPrepareWrite(state->ctx, is_last);
+		out->buf = state->ctx->out;
+		out->limit = out->buf->len + PGTD_MAX_MESSAGE_BYTES;
+	}
+	out->start = out->buf->len;
 	out->full = false;
 	out->encoding = &state->encoding;
 	return out;
@@ -101,30 +116,55 @@ report_oversize(PgtdState *state)
 					 "values that do not fit, or raise \"max_message_bytes\".")));
 }
 
+/* Buffers that one large row has blown up do not stay so. */
+static void
+shrink_buffer(StringInfo buf)
+{
+	MemoryContext old_context;
+
+	if (buf->maxlen <= KEPT_BUFFER_BYTES)
+		return;
+	old_context = MemoryContextSwitchTo(GetMemoryChunkContext(buf->data));
+	pfree(buf->data);
+	initStringInfo(buf);
+	MemoryContextSwitchTo(old_context);
+}
+
+static void
+write_out(PgtdState *state, bool is_last)
+{
+	OutputPluginWrite(state->ctx, is_last);
+	state->skipped = 0;
+	shrink_buffer(state->ctx->out);
+}
+
+static void
+send_batch(PgtdState *state, bool is_last)
+{
+	if (state->batch.len == 0)
+		return;
+	OutputPluginPrepareWrite(state->ctx, is_last);
+	appendBinaryStringInfo(state->ctx->out, state->batch.data, state->batch.len);
+	resetStringInfo(&state->batch);
+	shrink_buffer(&state->batch);
+	write_out(state, is_last);
+}
+
 static void
 end_message(PgtdState *state, bool is_last)
 {
-	StringInfo buf = state->ctx->out;
-
 	if (state->out.full)
 		report_oversize(state);
-	OutputPluginWrite(state->ctx, is_last);
-	state->skipped = 0;
-
-	if (buf->maxlen > KEPT_BUFFER_BYTES)
-	{
-		MemoryContext old_context = MemoryContextSwitchTo(GetMemoryChunkContext(buf->data));
-
-		pfree(buf->data);
-		initStringInfo(buf);
-		MemoryContextSwitchTo(old_context);
-	}
+	if (state->options.batch_bytes == 0)
+		write_out(state, is_last);
+	else if (state->batch.len >= state->options.batch_bytes)
+		send_batch(state, is_last);
 }
 
 static void
 say_hello(PgtdState *state)
 {
-	if (state->hello_sent)
+	if (state->hello_sent || state->options.envelope->is_rows_only)
 		return;
 	state->options.format->put_hello(state, start_message(state, false));
 	end_message(state, false);
@@ -138,8 +178,11 @@ begin_transaction(PgtdState *state)
 	if (state->tx.is_begun)
 		return;
 	say_hello(state);
-	state->options.format->put_begin(state, start_message(state, false));
-	end_message(state, false);
+	if (!state->options.envelope->is_rows_only)
+	{
+		state->options.format->put_begin(state, start_message(state, false));
+		end_message(state, false);
+	}
 	state->tx.is_begun = true;
 }
 
@@ -195,6 +238,7 @@ start_up(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is_init)
 
 	old_context = MemoryContextSwitchTo(state->context);
 	pgtd_parse_options(ctx->output_plugin_options, &state->options);
+	initStringInfo(&state->batch);
 	state->style.json_as_text = state->options.envelope->json_as_text;
 	state->style.bigint_as_string = state->options.bigint_as_string;
 	if (!is_init)
@@ -288,8 +332,12 @@ handle_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr com
 	{
 		MemoryContext old_context = MemoryContextSwitchTo(state->row_context);
 
-		state->options.format->put_commit(state, start_message(state, true));
-		end_message(state, true);
+		if (!state->options.envelope->is_rows_only)
+		{
+			state->options.format->put_commit(state, start_message(state, true));
+			end_message(state, true);
+		}
+		send_batch(state, true);
 		MemoryContextSwitchTo(old_context);
 		MemoryContextReset(state->row_context);
 	}
@@ -343,7 +391,7 @@ find_kept_relation(PgtdState *state, Relation relation)
 static void
 send_schema(PgtdState *state, PgtdRelation *rel)
 {
-	if (!state->options.include_schema ||
+	if (!state->options.include_schema || state->options.envelope->is_rows_only ||
 		(rel->schema_sent && rel->sent_schema_id == rel->schema_id &&
 		 strcmp(rel->sent_identity, rel->identity) == 0))
 		return;
@@ -415,6 +463,13 @@ send_row(PgtdState *state, PgtdRow *row, bool is_last)
 	row->refresh = state->options.include_refresh ? find_refresh(state, rel) : NULL;
 	row->order = count_row(state, rel);
 	state->options.envelope->put_row(state, start_bounded_message(state, is_last), row);
+	if (state->out.full && state->options.batch_bytes > 0 && state->out.start > 0)
+	{
+		/* There may be room for it in a message of its own. */
+		state->batch.len = state->out.start - (state->options.format->is_text ? 1 : 0);
+		send_batch(state, false);
+		state->options.envelope->put_row(state, start_bounded_message(state, is_last), row);
+	}
 	end_message(state, is_last);
 	error_context_stack = error_context.previous;
 }
@@ -543,7 +598,8 @@ copy_wire_text(PgtWireText text)
 static void
 send_refresh(PgtdState *state, const PgtdRefresh *refresh, const PgtdRefreshCounts *counts)
 {
-	if (!state->options.include_refresh || refresh->is_excluded)
+	if (!state->options.include_refresh || refresh->is_excluded ||
+		state->options.envelope->is_rows_only)
 		return;
 	begin_transaction(state);
 	state->options.format->put_refresh(state, start_message(state, true), refresh, counts);
@@ -633,11 +689,15 @@ send_heartbeat(PgtdState *state, const PgtdMessage *message)
 	int64 time;
 	bool has_time = pgt_wire_decode_heartbeat(message->content, message->size, &wire_time);
 
+	if (state->options.envelope->is_rows_only)
+		return;
 	time = has_time ? wire_time : 0;
 	say_hello(state);
 	state->options.format->put_heartbeat(state, start_message(state, true), message->lsn,
 										 has_time ? &time : NULL);
 	end_message(state, true);
+	if (!message->transactional)
+		send_batch(state, true);
 }
 
 static void
@@ -649,6 +709,8 @@ send_message(PgtdState *state, const PgtdMessage *message)
 		say_hello(state);
 	state->options.format->put_message(state, start_bounded_message(state, true), message);
 	end_message(state, true);
+	if (!message->transactional)
+		send_batch(state, true);
 }
 
 static void
@@ -673,7 +735,8 @@ handle_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr ls
 		is_done = handle_own_message(state, &message) ||
 				  !pgtd_match_prefix_exactly(state->options.messages, prefix);
 	}
-	if (!is_done && pgtd_match_prefixes(state->options.messages, prefix))
+	if (!is_done && !state->options.envelope->is_rows_only &&
+		pgtd_match_prefixes(state->options.messages, prefix))
 		send_message(state, &message);
 	else if (!is_done && transactional)
 		skip_change(state);

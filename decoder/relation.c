@@ -544,7 +544,7 @@ load_shape(PgtdRelationCache *cache, PgtdRelation *rel, TupleDesc desc)
 {
 	StringInfoData label;
 	StringInfoData shape;
-	PgtdOut out = {&label, MaxAllocSize - 1, false, cache->encoding};
+	PgtdOut out = {.buf = &label, .limit = MaxAllocSize - 1, .encoding = cache->encoding};
 
 	initStringInfo(&label);
 	pgtd_put_label(&out, rel->schema, rel->name);

@@ -106,7 +106,7 @@ const char *
 pgtd_make_member(const PgtdEncoding *encoding, const char *name, Size *len)
 {
 	StringInfoData buf;
-	PgtdOut out = {&buf, MaxAllocSize - 1, false, encoding};
+	PgtdOut out = {.buf = &buf, .limit = MaxAllocSize - 1, .encoding = encoding};
 
 	initStringInfo(&buf);
 	pgtd_put_string(&out, name, strlen(name));

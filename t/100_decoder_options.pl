@@ -33,7 +33,7 @@ for my $case (
 	[ { Format => 'json' }, qr/unrecognized option "Format"/ ],
 	[ { format => 'binary' }, qr/invalid value for option "format": "binary".*takes "json"\./s ],
 	[ { format_version => '2' }, qr/invalid value for option "format_version": "2".*takes "1"\./s ],
-	[ { envelope => 'row' }, qr/option "envelope": "row".*takes "compact" or "debezium"\./s ],
+	[ { envelope => 'rows' }, qr/option "envelope": "rows".*takes "compact", "debezium" or "row"\./s ],
 	[ { envelope => '' }, qr/option "envelope": ""/ ],
 	[ { include_refresh => 'maybe' }, qr/option "include_refresh": "maybe".*takes a Boolean\./s ],
 	[ { include_schema => '2' }, qr/option "include_schema": "2"/ ],
@@ -56,7 +56,7 @@ for my $case (
 	my $name = join(' ', map { "$_=$options->{$_}" } keys %$options);
 
 	like($error, $pattern, "$name is refused");
-	like($error, qr/ERROR:  22023:.*HINT:  The options of pg_trickle_decoder are: format, format_version, envelope, tables, exclude_tables, include_refresh, include_schema, messages, origin, bigint, oversize, max_message_bytes, topic_prefix\./s,
+	like($error, qr/ERROR:  22023:.*HINT:  The options of pg_trickle_decoder are: format, format_version, envelope, tables, exclude_tables, include_refresh, include_schema, messages, origin, bigint, oversize, max_message_bytes, batch_bytes, topic_prefix\./s,
 		"$name: SQLSTATE, and a hint that lists the options");
 }
 
@@ -117,7 +117,7 @@ is_deeply(
 	$hello->{options},
 	{   format => 'json', format_version => '1', envelope => 'compact', tables => 'public.a',
 		exclude_tables => '', include_refresh => 'on', include_schema => 'on', messages => '',
-		origin => 'any', bigint => 'number', oversize => 'omit', max_message_bytes => '1056964608'
+		origin => 'any', bigint => 'number', oversize => 'omit', max_message_bytes => '1056964608', batch_bytes => '0'
 	},
 	'hello tells the options in force');
 

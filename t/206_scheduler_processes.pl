@@ -67,7 +67,7 @@ wait_until($node, 'SELECT n = 2 FROM s', dbname => $_) for @others;
 pass('others are served as soon as there is room');
 wait_until($node, "SELECT count(*) = 3 FROM ($coordinators) c");
 is(log_lines($missing), 1, 'still one line');
-set('pg_trickle.databases', '*');
+set('pg_trickle.databases', 'nowhere, *');
 $node->append_conf('postgresql.conf', "max_worker_processes = 16\n");
 $node->restart;
 wait_until($node, 'SELECT n = 2 FROM s', dbname => $_) for @served;

@@ -84,6 +84,22 @@ is(sql(q{SELECT status FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'never_
 sql(q{SELECT pgtrickle.refresh_stream_table('never_filled')});
 is(sql(q{SELECT status FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'never_filled'}), 'ACTIVE', 'but for refreshes by hand');
 sql(q{SELECT pgtrickle.drop_stream_table('never_filled')});
+# Nor do others bring it along.
+for my $consistency ('aligned', 'atomic')
+{
+	sql(qq{
+		CREATE TABLE f (id int PRIMARY KEY);
+		SELECT pgtrickle.create_stream_table('f_ice', 'SELECT count(*) AS a FROM f', tier => 'frozen');
+		SELECT pgtrickle.create_stream_table('f_warm', 'SELECT count(*) AS b FROM f');
+		SELECT pgtrickle.create_stream_table('f_both', 'SELECT a, b FROM f_ice, f_warm', sla => '30 s', diamond_consistency => '$consistency')});
+	for my $n (1 .. 3)
+	{
+		sql("INSERT INTO f VALUES ($n)");
+		wait_until($node, "SELECT b = $n FROM f_both");
+	}
+	is(sql('SELECT a FROM f_ice'), '0', "a frozen branch of a diamond that is $consistency stays frozen");
+	sql('DROP TABLE f CASCADE');
+}
 
 # --- an SLA, and what it reads ----------------------------------------------------------------
 

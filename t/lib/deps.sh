@@ -47,7 +47,7 @@ if [ -z "$major" ] && [ -r /etc/os-release ]; then
 	esac
 fi
 
-want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev pkg-config libipc-run-perl
+want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev libinih-dev libmicrohttpd-dev kcat pkg-config libipc-run-perl
 	libdbd-pg-perl)
 # A server that does not come from Debian needs none of Debian's.
 case $("$pg_config" --bindir 2>/dev/null || true) in

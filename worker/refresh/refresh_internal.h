@@ -300,4 +300,16 @@ extern void pgt_storage_create_again(const PgtStreamTable *st, const PgtStage *s
 extern void pgt_storage_fit_rows(const PgtStage *stage, PgtDeltaRows *rows, int first);
 extern void pgt_storage_fit_keys(const PgtStage *stage, PgtDeltaRows *rows, int first);
 
+/* Of storage.c, for wide_keys.c, which replaces indexes. filled: are there rows already? */
+extern void pgt_storage_create(const PgtStreamTable *st, const PgtStage *stage, bool is_stage,
+							   bool filled);
+extern Oid pgt_storage_mark_index(const PgtStage *stage, bool is_state);
+extern void pgt_storage_mark_scope_index(const PgtStage *stage);
+extern void pgt_storage_create_scope_index(const PgtStage *stage);
+extern bool pgt_storage_is_scope_index_of_ours(Oid index_relid);
+extern char *pgt_storage_access_index_name(const PgtStage *stage, int number);
+extern void pgt_storage_drop_index(Oid relid, Oid index_relid);
+/* Of wide_keys.c: has the table a row whose columns are too wide for an index? */
+extern bool pgt_storage_has_wide(Relation relation, int ncolumns, const AttrNumber *columns);
+
 #endif /* REFRESH_INTERNAL_H */

@@ -62,7 +62,7 @@ pgt_launcher_wants(const char *name)
 	if (!SplitIdentifierString(copy, ',', &names))
 		return false;
 	foreach (lc, names)
-		if (strcmp(lfirst(lc), name) == 0)
+		if (strcmp(lfirst(lc), "*") == 0 || strcmp(lfirst(lc), name) == 0)
 			return true;
 	return false;
 }

@@ -385,6 +385,8 @@ bring_along(SchedTables *tables, const SchedTable *table, TimestampTz now)
 	{
 		SchedTable *upstream = &tables->tables[table->upstreams[i]];
 
+		if (pgt_freshness_is_frozen(upstream))
+			continue;
 		if (length_of(upstream, now) > length &&
 			(table->diamond < 0 || upstream->diamond != table->diamond))
 			continue;
@@ -433,7 +435,8 @@ decide_due(SchedTables *tables, TimestampTz now)
 		{
 			SchedTable *branch = &tables->tables[table->branches[j]];
 
-			branch->due_at = Min(branch->due_at, table->due_at);
+			if (!pgt_freshness_is_frozen(branch))
+				branch->due_at = Min(branch->due_at, table->due_at);
 		}
 		if (table != NULL && table->together > 0)
 			bring_along(tables, table, now);
