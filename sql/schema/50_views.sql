@@ -16,6 +16,11 @@ CREATE FUNCTION pgtrickle.pending_changes(pgt_id bigint) RETURNS bigint
 COMMENT ON FUNCTION pgtrickle.pending_changes(bigint) IS
 	'row images captured from the sources that the stream table does not reflect yet';
 
+CREATE FUNCTION pgtrickle.is_behind(pgt_id bigint) RETURNS boolean
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_is_behind';
+COMMENT ON FUNCTION pgtrickle.is_behind(bigint) IS
+	'is a change pending that the stream table, or one that it reads, does not reflect yet';
+
 CREATE FUNCTION pgtrickle.next_due(pgt_id bigint) RETURNS timestamptz
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_next_due';
 COMMENT ON FUNCTION pgtrickle.next_due(bigint) IS
@@ -63,8 +68,8 @@ COMMENT ON VIEW pgtrickle.pgt_stream_tables IS
 CREATE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
 	SELECT s.pgt_id, s.pgt_schema, s.pgt_name, s.status, s.refresh_mode, s.effective_mode,
 		s.is_populated, coalesce(s.schedule, 'calculated') AS schedule, s.data_timestamp,
-		CASE WHEN p.pending = 0 THEN interval '0'
-			ELSE pg_catalog.clock_timestamp() - s.data_timestamp END AS staleness,
+		CASE WHEN pgtrickle.is_behind(s.pgt_id) THEN pg_catalog.clock_timestamp() - s.data_timestamp
+			ELSE interval '0' END AS staleness,
 		p.pending > 0 AND due.at IS NOT NULL
 			AND due.at < pg_catalog.clock_timestamp() - interval '1 second' AS stale,
 		p.pending AS pending_rows, s.last_refresh_at, due.at AS next_due,
@@ -86,7 +91,7 @@ CREATE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
 COMMENT ON VIEW pgtrickle.pg_stat_stream_tables IS
 	'one row per stream table: status, freshness, counts of refreshes and rows, last error';
 COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.staleness IS
-	'0 if nothing is pending, else the age of the last refresh';
+	'age of the data if a change of it, or of what it reads, is pending; else 0';
 COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.downstream_publication IS
 	'NULL also if its publication was dropped by hand, or the table taken out of it';
 

@@ -67,31 +67,27 @@ COMMENT ON FUNCTION pgtrickle.list_sources(text) IS
 	'relations that the stream table reads, the columns it uses, and whether their changes are captured';
 
 
+CREATE FUNCTION pgtrickle.walk_dependencies(OUT line integer, OUT node oid, OUT depth integer,
+		OUT is_stream_table boolean, OUT shown_above boolean)
+	RETURNS SETOF record LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pgt_walk_dependencies';
+COMMENT ON FUNCTION pgtrickle.walk_dependencies() IS
+	'internal: the stream tables that no other reads, and what they read, depth first; what a stream table reads is not repeated';
+
 CREATE FUNCTION pgtrickle.dependency_tree(OUT tree_line text, OUT node text, OUT node_type text,
 		OUT depth integer, OUT status text, OUT refresh_mode text)
 	RETURNS SETOF record LANGUAGE sql STABLE
 BEGIN ATOMIC
-	WITH RECURSIVE tree(relid, depth, path) AS (
-		SELECT s.pgt_relid, 0, ARRAY[s.pgt_relid::text]
-		FROM pgtrickle.pgt_stream_tables s
-		WHERE NOT EXISTS (SELECT FROM pgtrickle.pgt_dependencies d
-			WHERE d.source_relid = s.pgt_relid)
-	UNION ALL
-		SELECT d.source_relid, t.depth + 1, t.path || d.source_relid::text
-		FROM tree t
-			JOIN pgtrickle.pgt_stream_tables s ON s.pgt_relid = t.relid
-			JOIN pgtrickle.pgt_dependencies d ON d.pgt_id = s.pgt_id
-	)
-	SELECT pg_catalog.repeat('    ', t.depth - 1)
-			|| CASE WHEN t.depth > 0 THEN '└── ' ELSE '' END || t.relid::text
-			|| CASE WHEN s.pgt_id IS NULL THEN ' [src]' ELSE '' END,
-		t.relid::text, CASE WHEN s.pgt_id IS NULL THEN 'source_table' ELSE 'stream_table' END,
-		t.depth, s.status, s.refresh_mode
-	FROM tree t LEFT JOIN pgtrickle.pgt_stream_tables s ON s.pgt_relid = t.relid
-	ORDER BY t.path;
+	SELECT pg_catalog.repeat('    ', w.depth - 1)
+			|| CASE WHEN w.depth > 0 THEN '└── ' ELSE '' END || w.node::regclass::text
+			|| CASE WHEN NOT w.is_stream_table THEN ' [src]' WHEN w.shown_above THEN ' [above]' ELSE '' END,
+		w.node::regclass::text, CASE WHEN w.is_stream_table THEN 'stream_table' ELSE 'source_table' END,
+		w.depth, s.status, s.refresh_mode
+	FROM pgtrickle.walk_dependencies() w
+		LEFT JOIN pgtrickle.pgt_stream_tables s ON s.pgt_relid = w.node
+	ORDER BY w.line;
 END;
 COMMENT ON FUNCTION pgtrickle.dependency_tree() IS
-	'every stream table that no other reads, and below it what it reads';
+	'every stream table that no other reads, and below it what it reads; what was shown above is not repeated';
 
 CREATE FUNCTION pgtrickle.explain_dag(format text DEFAULT 'mermaid') RETURNS text
 	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pgt_explain_dag';

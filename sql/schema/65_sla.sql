@@ -8,10 +8,9 @@ CREATE FUNCTION pgtrickle.sla_attainment(record double precision[], at_time time
 COMMENT ON FUNCTION pgtrickle.sla_attainment(double precision[], timestamptz) IS
 	'what a record of pgtrickle.pgt_slas says at a time: share of the time in which the SLA was met, staleness when refreshes committed; NULL where nothing is known';
 
--- What it reads may be behind, too.
 CREATE VIEW pgtrickle.sla_status WITH (security_barrier) AS
 	SELECT s.pgt_id, s.pgt_schema, s.pgt_name, s.freshness_deadline_ms * interval '1 ms' AS sla,
-		CASE WHEN behind.it_is THEN pg_catalog.clock_timestamp() - s.data_timestamp
+		CASE WHEN pgtrickle.is_behind(s.pgt_id) THEN pg_catalog.clock_timestamp() - s.data_timestamp
 			ELSE interval '0' END AS staleness,
 		CASE WHEN s.status = 'SUSPENDED' OR s.refresh_tier = 'frozen' THEN 'NOT REFRESHED'
 			WHEN a.breached THEN 'BREACHED'
@@ -21,17 +20,10 @@ CREATE VIEW pgtrickle.sla_status WITH (security_barrier) AS
 	FROM pgtrickle.pgt_stream_tables s
 		LEFT JOIN pgtrickle.pgt_slas a USING (pgt_id)
 		LEFT JOIN LATERAL pgtrickle.sla_attainment(a.record, pg_catalog.clock_timestamp()) m ON true
-		CROSS JOIN LATERAL (WITH RECURSIVE up AS (
-				SELECT s.pgt_id
-				UNION
-				SELECT d.pgt_id FROM up JOIN pgtrickle.pgt_dependencies r ON r.pgt_id = up.pgt_id
-					JOIN pgtrickle.pgt_definitions d ON d.pgt_relid = r.source_relid)
-			SELECT coalesce(bool_or(pgtrickle.pending_changes(up.pgt_id) > 0), false) AS it_is
-			FROM up) behind
 	WHERE s.freshness_deadline_ms IS NOT NULL;
 COMMENT ON VIEW pgtrickle.sla_status IS
 	'one row per stream table with an SLA that the current user may see: is it met now, for how much of the last hour and day, and by which tier';
-COMMENT ON COLUMN pgtrickle.sla_status.staleness IS 'age of the data if a change is pending, else 0';
+COMMENT ON COLUMN pgtrickle.sla_status.staleness IS 'age of the data if a change of it, or of what it reads, is pending; else 0';
 COMMENT ON COLUMN pgtrickle.sla_status.attainment_1h IS 'share of the last hour in which no change was older than the SLA';
 COMMENT ON COLUMN pgtrickle.sla_status.p95 IS 'of the age of the oldest change, when refreshes of the last hour committed';
 GRANT SELECT ON pgtrickle.sla_status TO PUBLIC;

@@ -99,6 +99,11 @@ COMMENT ON FUNCTION pgtrickle.alter_stream_table IS
 
 -- 50_views.sql
 
+CREATE FUNCTION pgtrickle.is_behind(pgt_id bigint) RETURNS boolean
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pgt_is_behind';
+COMMENT ON FUNCTION pgtrickle.is_behind(bigint) IS
+	'is a change pending that the stream table, or one that it reads, does not reflect yet';
+
 CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 	SELECT d.pgt_id, d.pgt_relid, n.nspname AS pgt_schema, c.relname AS pgt_name,
 		pg_catalog.pg_get_viewdef(d.view_relid) AS defining_query, d.original_query,
@@ -129,8 +134,8 @@ CREATE OR REPLACE VIEW pgtrickle.pgt_stream_tables WITH (security_barrier) AS
 CREATE OR REPLACE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) AS
 	SELECT s.pgt_id, s.pgt_schema, s.pgt_name, s.status, s.refresh_mode, s.effective_mode,
 		s.is_populated, coalesce(s.schedule, 'calculated') AS schedule, s.data_timestamp,
-		CASE WHEN p.pending = 0 THEN interval '0'
-			ELSE pg_catalog.clock_timestamp() - s.data_timestamp END AS staleness,
+		CASE WHEN pgtrickle.is_behind(s.pgt_id) THEN pg_catalog.clock_timestamp() - s.data_timestamp
+			ELSE interval '0' END AS staleness,
 		p.pending > 0 AND due.at IS NOT NULL
 			AND due.at < pg_catalog.clock_timestamp() - interval '1 second' AS stale,
 		p.pending AS pending_rows, s.last_refresh_at, due.at AS next_due,
@@ -149,6 +154,8 @@ CREATE OR REPLACE VIEW pgtrickle.pg_stat_stream_tables WITH (security_barrier) A
 		LEFT JOIN pgtrickle.pgt_frontiers f USING (pgt_id)
 		CROSS JOIN LATERAL (SELECT pgtrickle.pending_changes(s.pgt_id) AS pending) p
 		CROSS JOIN LATERAL (SELECT pgtrickle.next_due(s.pgt_id) AS at) due;
+COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.staleness IS
+	'age of the data if a change of it, or of what it reads, is pending; else 0';
 COMMENT ON COLUMN pgtrickle.pg_stat_stream_tables.downstream_publication IS
 	'NULL also if its publication was dropped by hand, or the table taken out of it';
 
@@ -208,6 +215,28 @@ COMMENT ON VIEW pgtrickle.df_threshold_advice IS
 GRANT SELECT ON pgtrickle.df_threshold_advice TO PUBLIC;
 
 -- 60_seeing.sql
+
+CREATE FUNCTION pgtrickle.walk_dependencies(OUT line integer, OUT node oid, OUT depth integer,
+		OUT is_stream_table boolean, OUT shown_above boolean)
+	RETURNS SETOF record LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'pgt_walk_dependencies';
+COMMENT ON FUNCTION pgtrickle.walk_dependencies() IS
+	'internal: the stream tables that no other reads, and what they read, depth first; what a stream table reads is not repeated';
+
+CREATE OR REPLACE FUNCTION pgtrickle.dependency_tree(OUT tree_line text, OUT node text, OUT node_type text,
+		OUT depth integer, OUT status text, OUT refresh_mode text)
+	RETURNS SETOF record LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT pg_catalog.repeat('    ', w.depth - 1)
+			|| CASE WHEN w.depth > 0 THEN '└── ' ELSE '' END || w.node::regclass::text
+			|| CASE WHEN NOT w.is_stream_table THEN ' [src]' WHEN w.shown_above THEN ' [above]' ELSE '' END,
+		w.node::regclass::text, CASE WHEN w.is_stream_table THEN 'stream_table' ELSE 'source_table' END,
+		w.depth, s.status, s.refresh_mode
+	FROM pgtrickle.walk_dependencies() w
+		LEFT JOIN pgtrickle.pgt_stream_tables s ON s.pgt_relid = w.node
+	ORDER BY w.line;
+END;
+COMMENT ON FUNCTION pgtrickle.dependency_tree() IS
+	'every stream table that no other reads, and below it what it reads; what was shown above is not repeated';
 
 CREATE FUNCTION pgtrickle.worker_pool_status(OUT slot integer, OUT pid integer, OUT database text,
 		OUT state text, OUT job_id bigint, OUT jobs_done bigint, OUT generation bigint,
@@ -309,10 +338,9 @@ CREATE FUNCTION pgtrickle.sla_attainment(record double precision[], at_time time
 COMMENT ON FUNCTION pgtrickle.sla_attainment(double precision[], timestamptz) IS
 	'what a record of pgtrickle.pgt_slas says at a time: share of the time in which the SLA was met, staleness when refreshes committed; NULL where nothing is known';
 
--- What it reads may be behind, too.
 CREATE VIEW pgtrickle.sla_status WITH (security_barrier) AS
 	SELECT s.pgt_id, s.pgt_schema, s.pgt_name, s.freshness_deadline_ms * interval '1 ms' AS sla,
-		CASE WHEN behind.it_is THEN pg_catalog.clock_timestamp() - s.data_timestamp
+		CASE WHEN pgtrickle.is_behind(s.pgt_id) THEN pg_catalog.clock_timestamp() - s.data_timestamp
 			ELSE interval '0' END AS staleness,
 		CASE WHEN s.status = 'SUSPENDED' OR s.refresh_tier = 'frozen' THEN 'NOT REFRESHED'
 			WHEN a.breached THEN 'BREACHED'
@@ -322,17 +350,10 @@ CREATE VIEW pgtrickle.sla_status WITH (security_barrier) AS
 	FROM pgtrickle.pgt_stream_tables s
 		LEFT JOIN pgtrickle.pgt_slas a USING (pgt_id)
 		LEFT JOIN LATERAL pgtrickle.sla_attainment(a.record, pg_catalog.clock_timestamp()) m ON true
-		CROSS JOIN LATERAL (WITH RECURSIVE up AS (
-				SELECT s.pgt_id
-				UNION
-				SELECT d.pgt_id FROM up JOIN pgtrickle.pgt_dependencies r ON r.pgt_id = up.pgt_id
-					JOIN pgtrickle.pgt_definitions d ON d.pgt_relid = r.source_relid)
-			SELECT coalesce(bool_or(pgtrickle.pending_changes(up.pgt_id) > 0), false) AS it_is
-			FROM up) behind
 	WHERE s.freshness_deadline_ms IS NOT NULL;
 COMMENT ON VIEW pgtrickle.sla_status IS
 	'one row per stream table with an SLA that the current user may see: is it met now, for how much of the last hour and day, and by which tier';
-COMMENT ON COLUMN pgtrickle.sla_status.staleness IS 'age of the data if a change is pending, else 0';
+COMMENT ON COLUMN pgtrickle.sla_status.staleness IS 'age of the data if a change of it, or of what it reads, is pending; else 0';
 COMMENT ON COLUMN pgtrickle.sla_status.attainment_1h IS 'share of the last hour in which no change was older than the SLA';
 COMMENT ON COLUMN pgtrickle.sla_status.p95 IS 'of the age of the oldest change, when refreshes of the last hour committed';
 GRANT SELECT ON pgtrickle.sla_status TO PUBLIC;

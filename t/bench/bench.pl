@@ -37,10 +37,9 @@ my @cases = (
 	[ 'capture, bulk UPDATE', \&capture_bulk ],
 	[ 'capture, bulk UPDATE, HOT', \&capture_hot ],
 	[ 'capture, bulk INSERT', \&capture_insert ],
-	[ 'commit to visible', \&commit_to_visible ],
-	[ 'workers', \&workers ]);
+	[ 'commit to visible', \&commit_to_visible ]);
 # Those that need the scheduler.
-my $scheduled = qr/^(commit to visible|workers)$/;
+my $scheduled = qr/^commit to visible$/;
 
 my @wanted = grep { $_->[0] =~ /$opt{only}/i } @cases;
 start_server(0);
@@ -443,59 +442,6 @@ sub commit_to_visible
 	}
 	result("commit to visible, one table, schedule 'calculated', p50", ms(percentile(50, @times)), '<= 3 ms',
 		'p99 ' . ms(percentile(99, @times)) . ' (bar 15 ms)', '');
-}
-
-# From the begin of the first of 50 refreshes to the end of the last one, by the history; s.
-sub makespan
-{
-	my ($workers) = @_;
-
-	run("ALTER SYSTEM SET pg_trickle.max_parallel_workers = $workers");
-	run('SELECT pg_reload_conf()');
-	my @times;
-	# Workers come with the first one.
-	for my $n (0 .. 4)
-	{
-		my ($before) = $dbh->selectrow_array('SELECT max(refresh_id) FROM pgtrickle.pgt_refresh_history');
-		run('UPDATE src SET v = v + 1');
-		my $start = time();
-		while (1)
-		{
-			my ($count, $failed, $seconds) = $dbh->selectrow_array(
-				"SELECT count(DISTINCT pgt_id), count(*) FILTER (WHERE status <> 'COMPLETED'), extract(epoch FROM max(end_time) - min(start_time))
-				FROM pgtrickle.pgt_refresh_history WHERE refresh_id > $before");
-			die "a refresh failed\n" if $failed;
-			push @times, $seconds if $count == 50 && $n > 0;
-			last if $count == 50;
-			die "not done after 60 s\n" if time() - $start > 60;
-			sleep(0.05);
-		}
-	}
-	return median(@times);
-}
-
-sub workers
-{
-	my @kinds = (
-		[ 'burn', 'that compute for 20 ms', 2, 1.8, 'PERFORM count(*) FROM generate_series(1, 100000)' ],
-		[ 'nap', 'that wait for 50 ms', 8, 6, 'PERFORM pg_sleep(0.05)' ]);
-
-	for my $kind (@kinds)
-	{
-		my ($name, $what, $workers, $bar, $body) = @$kind;
-
-		run("CREATE FUNCTION $name(v integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS \$\$ BEGIN $body; RETURN v; END \$\$");
-		run('CREATE TABLE src (id integer PRIMARY KEY, v integer)');
-		run('INSERT INTO src VALUES (1, 0)');
-		stream("w$_", "SELECT id, $name(v) AS v FROM src", schedule => 'calculated') for 1 .. 50;
-		my $serial = makespan(0);
-		my $parallel = makespan($workers);
-		is_right("w$_", "SELECT id, v FROM src") for 1, 50;
-		result("50 refreshes $what, $workers workers", ms($parallel), sprintf('>= %.1f x serial', $bar),
-			sprintf('serial %s: %.2f x', ms($serial), $serial / $parallel), '');
-		run("SELECT pgtrickle.drop_stream_table('w$_')") for 1 .. 50;
-		run('DROP TABLE src');
-	}
 }
 
 # --- the report --------------------------------------------------------------------------

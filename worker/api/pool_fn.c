@@ -123,19 +123,31 @@ put_job(ReturnSetInfo *rsinfo, const PgtJobInfo *info, const char *members)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+static int
+compare_jobs(const ListCell *a, const ListCell *b)
+{
+	int64 id_a = ((const PgtJobInfo *) lfirst(a))->id;
+	int64 id_b = ((const PgtJobInfo *) lfirst(b))->id;
+
+	return id_a < id_b ? -1 : id_a > id_b;
+}
+
 Datum
 pgt_parallel_job_status(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int32 max_age = PG_GETARG_INT32(0);
 	TimestampTz since = pgt_clock_now() - max_age * INT64CONST(1000000);
+	List *infos;
 	ListCell *lc;
 
 	if (max_age < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("max_age_seconds must not be negative")));
 	InitMaterializedSRF(fcinfo, 0);
-	foreach (lc, pgt_pool_list_job_infos())
+	infos = pgt_pool_list_job_infos();
+	list_sort(infos, compare_jobs);
+	foreach (lc, infos)
 	{
 		const PgtJobInfo *info = lfirst(lc);
 		char *members;

@@ -1,6 +1,5 @@
 /*
- * see_source_fn.c: SQL functions about sources, buffers, due times and the
- * graph of stream tables.
+ * see_source_fn.c: SQL functions about sources, buffers and due times.
  */
 #include "postgres.h"
 
@@ -28,9 +27,9 @@
 
 PG_FUNCTION_INFO_V1(pgt_is_captured);
 PG_FUNCTION_INFO_V1(pgt_pending_changes);
+PG_FUNCTION_INFO_V1(pgt_is_behind);
 PG_FUNCTION_INFO_V1(pgt_change_buffer_sizes);
 PG_FUNCTION_INFO_V1(pgt_next_due);
-PG_FUNCTION_INFO_V1(pgt_explain_dag);
 
 Datum
 pgt_is_captured(PG_FUNCTION_ARGS)
@@ -72,26 +71,58 @@ captured_sources(int64 pgt_id)
 	return relids;
 }
 
-Datum
-pgt_pending_changes(PG_FUNCTION_ARGS)
+static int64
+pending_changes(int64 pgt_id)
 {
-	int64 pgt_id = PG_GETARG_INT64(0);
-	PgtStreamTable *st = pgt_stream_table_find_id(pgt_id);
 	PgtFrontierRow row;
 	Snapshot snapshot;
 	int64 pending = 0;
 	ListCell *lc;
 
-	if (st == NULL || !pgt_security_may_read(st->relid))
-		PG_RETURN_NULL();
 	pgt_frontier_get(pgt_id, &row);
 	if (!row.frontier.valid)
-		PG_RETURN_INT64(0);
+		return 0;
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	foreach (lc, captured_sources(pgt_id))
 		pending += count_pending(lfirst_oid(lc), &row.frontier, snapshot);
 	UnregisterSnapshot(snapshot);
-	PG_RETURN_INT64(pending);
+	return pending;
+}
+
+Datum
+pgt_pending_changes(PG_FUNCTION_ARGS)
+{
+	PgtStreamTable *st = pgt_stream_table_find_id(PG_GETARG_INT64(0));
+
+	if (st == NULL || !pgt_security_may_read(st->relid))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(pending_changes(st->pgt_id));
+}
+
+/* Is a change pending anywhere on the way to it? */
+Datum
+pgt_is_behind(PG_FUNCTION_ARGS)
+{
+	PgtStreamTable *st = pgt_stream_table_find_id(PG_GETARG_INT64(0));
+	List *relids;
+
+	if (st == NULL || !pgt_security_may_read(st->relid))
+		PG_RETURN_NULL();
+	relids = list_make1_oid(st->relid);
+	/* The list grows while it is gone through. */
+	for (int i = 0; i < list_length(relids); i++)
+	{
+		ListCell *lc;
+
+		st = pgt_stream_table_find(list_nth_oid(relids, i));
+		if (st == NULL)
+			continue;
+		if (pending_changes(st->pgt_id) > 0)
+			PG_RETURN_BOOL(true);
+		foreach (lc, pgt_dependency_list(st->pgt_id))
+			relids = list_append_unique_oid(relids, ((PgtDependency *) lfirst(lc))->relid);
+	}
+	PG_RETURN_BOOL(false);
 }
 
 static void
@@ -173,71 +204,4 @@ pgt_next_due(PG_FUNCTION_ARGS)
 	if (due == PGT_SCHEDULE_NEVER || due == PGT_SCHEDULE_NO_TIME)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(due);
-}
-
-/* ---- The graph ---- */
-
-/* A label without what mermaid and dot take for syntax. */
-static char *
-make_label(Oid relid)
-{
-	char *label = pgt_sqltext_relation(relid);
-
-	for (char *c = label; *c != '\0'; c++)
-		if (*c == '"' || *c == '\\' || *c == '\n')
-			*c = '\'';
-	return label;
-}
-
-static void
-append_node(StringInfo text, bool mermaid, Oid relid, bool is_stream_table)
-{
-	if (mermaid)
-		appendStringInfo(text, is_stream_table ? "    t%u[\"%s\"]\n" : "    t%u[(\"%s\")]\n", relid,
-						 make_label(relid));
-	else
-		appendStringInfo(text, "    t%u [label=\"%s\", shape=%s];\n", relid, make_label(relid),
-						 is_stream_table ? "box" : "cylinder");
-}
-
-Datum
-pgt_explain_dag(PG_FUNCTION_ARGS)
-{
-	char *format = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool mermaid = pg_strcasecmp(format, "mermaid") == 0;
-	StringInfoData text;
-	List *nodes = NIL;
-	ListCell *lc;
-	ListCell *ld;
-
-	if (!mermaid && pg_strcasecmp(format, "dot") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown format \"%s\"", format),
-				 errhint("Use 'mermaid' or 'dot'.")));
-	initStringInfo(&text);
-	appendStringInfoString(&text,
-						   mermaid ? "graph LR\n" : "digraph stream_tables {\n    rankdir=LR;\n");
-	foreach (lc, pgt_stream_table_list())
-	{
-		PgtStreamTable *st = lfirst(lc);
-
-		if (!pgt_security_may_read(st->relid))
-			continue;
-		append_node(&text, mermaid, st->relid, true);
-		foreach (ld, pgt_dependency_list(st->pgt_id))
-		{
-			Oid source = ((PgtDependency *) lfirst(ld))->relid;
-
-			if (pgt_stream_table_find(source) == NULL && !list_member_oid(nodes, source))
-			{
-				nodes = lappend_oid(nodes, source);
-				append_node(&text, mermaid, source, false);
-			}
-			appendStringInfo(&text, mermaid ? "    t%u --> t%u\n" : "    t%u -> t%u;\n", source,
-							 st->relid);
-		}
-	}
-	if (!mermaid)
-		appendStringInfoString(&text, "}\n");
-	PG_RETURN_TEXT_P(cstring_to_text(text.data));
 }

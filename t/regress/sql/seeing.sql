@@ -54,6 +54,22 @@ CREATE OR REPLACE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 
 SELECT pgt_name, rebuild_reason FROM pgtrickle.pgt_stream_tables WHERE rebuild_reason IS NOT NULL;
 SELECT check_name, severity, detail FROM pgtrickle.health_check() WHERE check_name = 'rebuild_pending';
 
+-- Diamonds on diamonds: 2^12 ways down, each stream table's sources shown once.
+SELECT pgtrickle.create_stream_table('l0', 'SELECT id FROM items', '1h');
+SELECT pgtrickle.create_stream_table('r0', 'SELECT id FROM items', '1h');
+DO $$
+BEGIN
+	FOR i IN 1..12 LOOP
+		PERFORM pgtrickle.create_stream_table(side || i, pg_catalog.format('SELECT id FROM l%s UNION ALL SELECT id FROM r%s', i - 1, i - 1), '1h', initialize => false)
+		FROM unnest(ARRAY['l', 'r']) side;
+	END LOOP;
+END $$;
+SELECT count(*), count(*) FILTER (WHERE tree_line LIKE '%[above]') AS above FROM pgtrickle.dependency_tree() WHERE node ~ '^[lr]\d';
+SELECT tree_line FROM pgtrickle.dependency_tree() WHERE node ~ '^[lr](12|11|10)$';
+-- The whole way is asked for what is pending.
+DELETE FROM items WHERE id = 30;
+SELECT pgtrickle.is_behind(pgtrickle.stream_table_id('l12'));
+
 -- Everything of ours is described.
 SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'pgtrickle'::regnamespace AND relkind IN ('r', 'v')
 	AND obj_description(c.oid, 'pg_class') IS NULL;
