@@ -348,6 +348,17 @@ pgt_compat_log_message(const char *prefix, const char *message, size_t size)
 #endif
 }
 
+/* One outside of transactions, which is not flushed yet; returns its end. */
+static inline XLogRecPtr
+pgt_compat_log_message_outside(const char *prefix, const char *message, size_t size)
+{
+#if PG_VERSION_NUM >= 170000
+	return LogLogicalMessage(prefix, message, size, false, false);
+#else
+	return LogLogicalMessage(prefix, message, size, false);
+#endif
+}
+
 /* What a range table entry asks of whom: 0 if nothing. */
 static inline AclMode
 pgt_compat_required_rights(const Query *query, const RangeTblEntry *rte, Bitmapset **columns)

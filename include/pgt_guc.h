@@ -27,10 +27,11 @@ extern int pgt_guc_max_errors;			   /* failures in a row until SUSPENDED */
 extern int pgt_guc_max_refresh_runtime;	   /* ms; 0 is no limit */
 extern int pgt_guc_lock_timeout;		   /* ms, of a scheduled refresh */
 extern int pgt_guc_index_hint_pages;	   /* tables below are not worth an index; -1: no hints */
-extern int pgt_guc_max_stage_rows;	  /* a bigger stage is not stored; -1: stored in any case */
-extern int pgt_guc_plan_cache_size;	  /* kB for kept plans, per session */
-extern int pgt_guc_history_days;	  /* retention of pgt_refresh_history */
-extern int pgt_guc_buffer_alert_size; /* MB of a change buffer; 0 is never */
+extern int pgt_guc_max_stage_rows;	   /* a bigger stage is not stored; -1: stored in any case */
+extern int pgt_guc_plan_cache_size;	   /* kB for kept plans, per session */
+extern int pgt_guc_history_days;	   /* retention of pgt_refresh_history */
+extern int pgt_guc_heartbeat_interval; /* s between heartbeats in the WAL; 0: none */
+extern int pgt_guc_buffer_alert_size;  /* MB of a change buffer; 0 is never */
 extern bool pgt_guc_block_source_ddl;
 extern int pgt_guc_volatile_policy; /* PgtVolatilePolicy */
 extern char *pgt_guc_timezone;		/* of cron schedules; '' is the server's */

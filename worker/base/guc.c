@@ -26,6 +26,7 @@ int pgt_guc_max_refresh_runtime = 0;
 int pgt_guc_lock_timeout = 5000;
 int pgt_guc_history_days = 90;
 int pgt_guc_buffer_alert_size = 1024;
+int pgt_guc_heartbeat_interval = 0;
 int pgt_guc_index_hint_pages = 64;
 int pgt_guc_max_stage_rows = 10000000;
 int pgt_guc_plan_cache_size = 32768;
@@ -119,6 +120,9 @@ static const IntSetting int_settings[] = {
 	{"pg_trickle.buffer_alert_size",
 	 "Size of a change buffer above which the scheduler sends an alert; 0 is never.",
 	 &pgt_guc_buffer_alert_size, 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB},
+	{"pg_trickle.heartbeat_interval",
+	 "Time between heartbeats in the WAL of databases with logical slots; 0 is none.",
+	 &pgt_guc_heartbeat_interval, 0, 0, 86400, PGC_SIGHUP, GUC_UNIT_S},
 	{"pg_trickle.index_hint_pages",
 	 "Size of a table from which on a missing index is worth a hint; -1 gives none.",
 	 &pgt_guc_index_hint_pages, 64, -1, INT_MAX, PGC_USERSET, GUC_UNIT_BLOCKS},

@@ -406,6 +406,7 @@ run_loop(MemoryContext context)
 		if (!pgt_guc_enabled)
 			settle_news();
 		wait = pgt_guc_enabled ? time_to_wait(next_look) : pgt_guc_scheduler_interval;
+		wait = pgt_heartbeat_run(wait);
 		/* Nobody else does it in a background worker, and autovacuum goes by it. */
 		stats_wait = pgstat_report_stat(false);
 		if (stats_wait > 0)

@@ -204,6 +204,11 @@ extern void pgt_dispatch_leave(void);
 /* Looks at all stream tables and buffers, in one transaction unless one raises an error. */
 extern void pgt_look_run(SchedTables *tables);
 
+/* ---- heartbeat.c: signs of life for consumers of logical decoding ---- */
+
+/* Sends one if it is time. Returns how long to wait, at most wait_ms. Outside of transactions. */
+extern long pgt_heartbeat_run(long wait_ms);
+
 /* ---- alert.c ---- */
 
 /* NOTIFY pg_trickle_alert at the commit of the current transaction; details are JSON members. */
