@@ -5,7 +5,7 @@
 
 #include "pgtd_format.h"
 
-static const PgtdFormat *const formats[] = {&pgtd_format_json};
+static const PgtdFormat *const formats[] = {&pgtd_format_json, &pgtd_format_binary};
 
 const PgtdFormat *
 pgtd_find_format(const char *name)

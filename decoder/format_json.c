@@ -82,6 +82,27 @@ put_begin(PgtdState *state, PgtdOut *out)
 	pgtd_put_char(out, '}');
 }
 
+/* For a binary format: what has no binary form. */
+static void
+put_columns_sent_as_text(PgtdOut *out, const PgtdRelation *rel)
+{
+	bool is_first = true;
+
+	pgtd_put_literal(out, ",\"as_text\":[");
+	for (int i = 0; i < rel->column_count; i++)
+	{
+		const PgtdColumn *column = &rel->columns[i];
+
+		if (!column->is_sent_as_text)
+			continue;
+		if (!is_first)
+			pgtd_put_char(out, ',');
+		is_first = false;
+		put_text(out, column->name);
+	}
+	pgtd_put_char(out, ']');
+}
+
 static void
 put_schema(PgtdState *state, PgtdOut *out, const PgtdRelation *rel, const uint64 *previous)
 {
@@ -98,6 +119,8 @@ put_schema(PgtdState *state, PgtdOut *out, const PgtdRelation *rel, const uint64
 	pgtd_put_cstring(out, rel->shape);
 	pgtd_put_literal(out, ",\"identity\":");
 	put_text(out, rel->identity);
+	if (!state->options.format->is_text)
+		put_columns_sent_as_text(out, rel);
 	pgtd_put_char(out, '}');
 }
 

@@ -97,7 +97,8 @@ parse_origin(PgtdOptions *options, const char *value)
 static bool
 parse_bigint(PgtdOptions *options, const char *value)
 {
-	return parse_choice(value, "number", "string", &options->bigint_as_string);
+	return parse_choice(value, "number", "string", &options->bigint_as_string) &&
+		   (options->format->is_text || !options->bigint_as_string);
 }
 
 static bool
@@ -141,17 +142,19 @@ parse_topic_prefix(PgtdOptions *options, const char *value)
 }
 
 static const OptionRow option_table[] = {
-	{"format", "\"json\"", "json", false, parse_format},
+	{"format", "\"json\" or \"binary\"", "json", false, parse_format},
 	{"format_version", "\"" CppAsString2(PGTD_FORMAT_VERSION) "\"",
 	 CppAsString2(PGTD_FORMAT_VERSION), false, parse_format_version},
-	{"envelope", "\"compact\", \"debezium\" or \"row\"", "compact", false, parse_envelope},
+	{"envelope", "\"compact\", \"debezium\" or \"row\", and with format=binary only the first",
+	 "compact", false, parse_envelope},
 	{"tables", PGTD_TABLES_SYNTAX, "", false, parse_tables},
 	{"exclude_tables", PGTD_TABLES_SYNTAX, "", false, parse_exclude_tables},
 	{"include_refresh", "a Boolean", "on", true, parse_include_refresh},
 	{"include_schema", "a Boolean", "on", true, parse_include_schema},
 	{"messages", PGTD_PREFIXES_SYNTAX, "", false, parse_messages},
 	{"origin", "\"any\" or \"none\"", "any", false, parse_origin},
-	{"bigint", "\"number\" or \"string\"", "number", false, parse_bigint},
+	{"bigint", "\"number\" or \"string\", the latter not with format=binary", "number", false,
+	 parse_bigint},
 	{"oversize", "\"error\" or \"omit\"", "error", false, parse_oversize},
 	{"max_message_bytes",
 	 "an integer from " CppAsString2(MAX_MESSAGE_BYTES_LOWEST) " to " CppAsString2(

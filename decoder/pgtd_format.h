@@ -70,4 +70,7 @@ extern const PgtdEnvelope *pgtd_find_envelope(const PgtdFormat *format, const ch
 extern const PgtdFormat pgtd_format_json;
 extern const PgtdEnvelope pgtd_json_envelopes[];
 
+/* format_binary.c */
+extern const PgtdFormat pgtd_format_binary;
+
 #endif /* PGTD_FORMAT_H */

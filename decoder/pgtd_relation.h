@@ -26,9 +26,10 @@ typedef struct PgtdColumn
 	const char *member; /* "name": in UTF-8, escaped */
 	Size member_len;
 	PgtdType *type;
-	bool in_identity;  /* old images have it */
-	bool is_unchanged; /* of the row at hand: not in WAL */
-	bool is_oversize;  /* of the row at hand: did not fit */
+	bool is_sent_as_text; /* in a binary format: some part of it has no binary form */
+	bool in_identity;	  /* old images have it */
+	bool is_unchanged;	  /* of the row at hand: not in WAL */
+	bool is_oversize;	  /* of the row at hand: did not fit */
 } PgtdColumn;
 
 typedef struct PgtdRelation
@@ -51,7 +52,8 @@ typedef struct PgtdRelation
 	bool key_in_identity; /* an old image always has the whole key */
 	const char *identity; /* "full", "key" or "none" */
 	bool needs_settings;
-	uint64 types_version; /* of the cache, when this was built */
+	bool needs_client_encoding; /* a binary format does */
+	uint64 types_version;		/* of the cache, when this was built */
 	bool has_user_types;
 	const char *label; /* "schema.name" in UTF-8, a JSON string */
 	const char *shape; /* members of the schema message; schema_id is its hash */

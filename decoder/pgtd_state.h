@@ -33,7 +33,9 @@ typedef struct PgtdRefresh
 /* Rows written in the transaction at hand. */
 typedef struct PgtdTableRows
 {
-	const char *label; /* as in PgtdRelation, a copy */
+	const char *label; /* these as in PgtdRelation, copies */
+	const char *schema;
+	const char *name;
 	int64 count;
 } PgtdTableRows;
 

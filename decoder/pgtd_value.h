@@ -1,5 +1,5 @@
 /*
- * pgtd_value.h: from a Datum to JSON.
+ * pgtd_value.h: from a Datum to JSON, or to bytes.
  *
  * A PgtdType says how values of one type are written: it is built once per relation, with
  * every look-up that it takes, so that writing a value reads no catalog. Nothing that is
@@ -48,6 +48,7 @@ typedef struct PgtdType
 	bool by_value;
 	char align;
 	FmgrInfo output;		  /* of PGTD_OUTPUT */
+	FmgrInfo send;			  /* of PGTD_OUTPUT; fn_oid invalid: it has none */
 	struct PgtdType *element; /* of PGTD_ARRAY */
 	struct PgtdField *fields; /* of PGTD_COMPOSITE */
 	int field_count;
@@ -72,9 +73,11 @@ typedef struct PgtdValueStyle
 /* What a tree of types turned out to need. */
 typedef struct PgtdTypeNeeds
 {
-	bool settings;		/* some output function may read settings */
-	List *type_ids;		/* types of users: what they look like may change */
-	List *relation_ids; /* the composite ones among them */
+	bool settings;		  /* some output function may read settings */
+	bool client_encoding; /* some send function converts text to it */
+	bool no_send;		  /* some value has no binary form */
+	List *type_ids;		  /* types of users: what they look like may change */
+	List *relation_ids;	  /* the composite ones among them */
 } PgtdTypeNeeds;
 
 /* Reads catalogs; results live in CurrentMemoryContext. Adds to needs. */
@@ -90,6 +93,21 @@ extern void pgtd_put_type_members(PgtdOut *out, Oid type_id, int32 typmod);
 /* Writes a value that is not NULL. Allocates in CurrentMemoryContext. */
 extern void pgtd_put_value(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type,
 						   Datum value);
+
+/* binary_value.c: the same as what the type's send function writes, or nearly. */
+extern void pgtd_put_binary_value(PgtdOut *out, const PgtdType *type, Datum value);
+
+/*
+ * A varlena without compression and toast. NULL, and "full" set, if it alone is larger than
+ * a message may be: then it is not fetched at all.
+ */
+extern struct varlena *pgtd_detoast_bounded(PgtdOut *out, Datum value);
+/* The text of a jsonb; NULL, and "full" set, if it has more than 1 GB. */
+extern char *pgtd_make_jsonb_text(PgtdOut *out, struct varlena *jsonb);
+/* The fields of a composite value that is not toasted, by their index. */
+extern void pgtd_deform_composite(const PgtdType *type, Datum value, Datum **values, bool **nulls);
+/* Would a function that makes text or bytes of it fail for size? Sets "full" then. */
+extern bool pgtd_is_too_large(PgtdOut *out, const PgtdType *type, Datum value);
 
 /* datetime.c: ISO 8601, as a JSON string. */
 extern void pgtd_put_date(PgtdOut *out, DateADT date);

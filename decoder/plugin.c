@@ -309,14 +309,20 @@ handle_begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
  * the transaction that decoding runs in.
  */
 static void
-apply_settings(PgtdTransaction *tx)
+apply_settings(PgtdState *state)
 {
+	PgtdTransaction *tx = &state->tx;
+
 	if (tx->settings_level != 0)
 		return;
 	tx->settings_level = NewGUCNestLevel();
 	for (int i = 0; i < lengthof(output_settings); i++)
 		(void) set_config_option(output_settings[i].name, output_settings[i].value, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* Send functions convert to it, output functions do not. */
+	if (!state->options.format->is_text)
+		(void) set_config_option("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void
@@ -382,7 +388,7 @@ find_kept_relation(PgtdState *state, Relation relation)
 		return NULL;
 	if (!rel->is_described)
 	{
-		apply_settings(&state->tx);
+		apply_settings(state);
 		pgtd_describe_relation(state->cache, rel, relation);
 	}
 	return rel;
@@ -405,7 +411,7 @@ send_schema(PgtdState *state, PgtdRelation *rel)
 
 /* By name: a transaction may drop a table and create another of that name. */
 static PgtdTableRows *
-find_table_rows(PgtdState *state, const char *label)
+find_table_rows(PgtdState *state, const PgtdRelation *rel)
 {
 	MemoryContext old_context;
 	PgtdTableRows *rows;
@@ -414,12 +420,14 @@ find_table_rows(PgtdState *state, const char *label)
 	foreach (cell, state->tx.tables)
 	{
 		rows = lfirst(cell);
-		if (strcmp(rows->label, label) == 0)
+		if (strcmp(rows->label, rel->label) == 0)
 			return rows;
 	}
 	old_context = MemoryContextSwitchTo(state->transaction_context);
 	rows = palloc0(sizeof(PgtdTableRows));
-	rows->label = pstrdup(label);
+	rows->label = pstrdup(rel->label);
+	rows->schema = pstrdup(rel->schema);
+	rows->name = pstrdup(rel->name);
 	state->tx.tables = lappend(state->tx.tables, rows);
 	MemoryContextSwitchTo(old_context);
 	return rows;
@@ -431,7 +439,7 @@ count_row(PgtdState *state, PgtdRelation *rel)
 {
 	if (rel->transaction_number != state->tx.number)
 	{
-		rel->rows = find_table_rows(state, rel->label);
+		rel->rows = find_table_rows(state, rel);
 		rel->transaction_number = state->tx.number;
 	}
 	return ++rel->rows->count;
@@ -458,8 +466,8 @@ send_row(PgtdState *state, PgtdRow *row, bool is_last)
 	error_context_stack = &error_context;
 	begin_transaction(state);
 	send_schema(state, rel);
-	if (rel->needs_settings)
-		apply_settings(&state->tx);
+	if (rel->needs_settings || (rel->needs_client_encoding && !state->options.format->is_text))
+		apply_settings(state);
 	row->refresh = state->options.include_refresh ? find_refresh(state, rel) : NULL;
 	row->order = count_row(state, rel);
 	state->options.envelope->put_row(state, start_bounded_message(state, is_last), row);

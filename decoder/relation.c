@@ -284,7 +284,9 @@ load_columns(PgtdRelationCache *cache, PgtdRelation *rel, TupleDesc desc, PgtdTy
 		column->index = i;
 		column->name = pstrdup(NameStr(attribute->attname));
 		column->member = pgtd_make_member(cache->encoding, column->name, &column->member_len);
+		needs->no_send = false;
 		column->type = pgtd_make_type(cache->encoding, attribute->atttypid, needs);
+		column->is_sent_as_text = needs->no_send;
 		rel->column_count++;
 
 		/* In both images and in the key, null everywhere, and named as omitted. */
@@ -581,7 +583,7 @@ void
 pgtd_describe_relation(PgtdRelationCache *cache, PgtdRelation *rel, Relation relation)
 {
 	MemoryContext old_context;
-	PgtdTypeNeeds needs = {false, NIL, NIL};
+	PgtdTypeNeeds needs = {0};
 	TupleDesc desc = RelationGetDescr(relation);
 
 	if (rel->is_described)
@@ -592,6 +594,7 @@ pgtd_describe_relation(PgtdRelationCache *cache, PgtdRelation *rel, Relation rel
 	load_key(rel, relation);
 	load_shape(cache, rel, desc);
 	rel->needs_settings = needs.settings;
+	rel->needs_client_encoding = needs.client_encoding;
 	rel->has_user_types = needs.type_ids != NIL || needs.relation_ids != NIL;
 	watch_types(cache, &needs);
 	rel->is_described = true;

@@ -1,5 +1,5 @@
 /*
- * value.c: what each type looks like in JSON.
+ * value.c: types, and what each looks like in JSON.
  *
  * Building a PgtdType reads catalogs and runs under the historic snapshot of a change;
  * writing a value reads none (output functions of types of users may, that is theirs).
@@ -140,6 +140,33 @@ set_composite(const PgtdEncoding *encoding, PgtdType *type, PgtdTypeNeeds *needs
 												 get_typ_typrelid(type->type_id));
 }
 
+/* Send functions whose bytes are text, which they convert to client_encoding. */
+static bool
+sends_no_text(Oid type_id)
+{
+	return reads_no_setting(type_id) && type_id != NAMEOID && type_id != TSVECTOROID &&
+		   type_id != TSQUERYOID && !type_is_enum(type_id);
+}
+
+static void
+set_send(PgtdType *type, PgtdTypeNeeds *needs)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type->type_id));
+	Oid function;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("could not find the type with OID %u", type->type_id)));
+	function = ((Form_pg_type) GETSTRUCT(tuple))->typsend;
+	ReleaseSysCache(tuple);
+	if (OidIsValid(function))
+		fmgr_info(function, &type->send);
+	else
+		needs->no_send = true;
+	if (!sends_no_text(type->type_id))
+		needs->client_encoding = true;
+}
+
 static void
 set_output(PgtdType *type, PgtdTypeNeeds *needs)
 {
@@ -157,6 +184,7 @@ set_output(PgtdType *type, PgtdTypeNeeds *needs)
 		return;
 	}
 	type->kind = PGTD_OUTPUT;
+	set_send(type, needs);
 	if (!reads_no_setting(type->type_id))
 		needs->settings = true;
 }
@@ -315,12 +343,8 @@ pgtd_put_type_members(PgtdOut *out, Oid type_id, int32 typmod)
 
 /* ---- values ------------------------------------------------------------------------ */
 
-/*
- * A varlena without compression and toast. NULL, and "full" set, if it alone is larger than
- * a message may be: then it is not fetched at all.
- */
-static struct varlena *
-detoast_bounded(PgtdOut *out, Datum value)
+struct varlena *
+pgtd_detoast_bounded(PgtdOut *out, Datum value)
 {
 	if (VARATT_IS_EXTENDED(DatumGetPointer(value)) && toast_raw_datum_size(value) > out->limit)
 	{
@@ -399,9 +423,10 @@ put_json(PgtdOut *out, const PgtdValueStyle *style, const char *json, Size len)
  * beyond 1 GB it cannot be made at all. Making text takes nothing but memory, so that error
  * can be caught without a subtransaction, and a row like that need not stop a slot for ever.
  */
-static char *
-make_jsonb_text(PgtdOut *out, Jsonb *jsonb)
+char *
+pgtd_make_jsonb_text(PgtdOut *out, struct varlena *bytes)
 {
+	Jsonb *jsonb = DatumGetJsonbP(PointerGetDatum(bytes));
 	MemoryContext context = CurrentMemoryContext;
 	char *volatile text = NULL;
 
@@ -427,14 +452,23 @@ make_jsonb_text(PgtdOut *out, Jsonb *jsonb)
 static void
 put_jsonb(PgtdOut *out, const PgtdValueStyle *style, Datum value)
 {
-	struct varlena *bytes = detoast_bounded(out, value);
+	struct varlena *bytes = pgtd_detoast_bounded(out, value);
 	char *text;
 
 	if (bytes == NULL)
 		return;
-	text = make_jsonb_text(out, DatumGetJsonbP(PointerGetDatum(bytes)));
+	text = pgtd_make_jsonb_text(out, bytes);
 	if (text != NULL)
 		put_json(out, style, text, strlen(text));
+}
+
+bool
+pgtd_is_too_large(PgtdOut *out, const PgtdType *type, Datum value)
+{
+	if (type->len == -1 && VARATT_IS_EXTENDED(DatumGetPointer(value)) &&
+		toast_raw_datum_size(value) > Min(out->limit, MaxAllocSize / OUTPUT_MAX_GROWTH))
+		out->full = true;
+	return out->full;
 }
 
 static void
@@ -442,12 +476,8 @@ put_output(PgtdOut *out, const PgtdType *type, Datum value)
 {
 	char *text;
 
-	if (type->len == -1 && VARATT_IS_EXTENDED(DatumGetPointer(value)) &&
-		toast_raw_datum_size(value) > Min(out->limit, MaxAllocSize / OUTPUT_MAX_GROWTH))
-	{
-		out->full = true;
+	if (pgtd_is_too_large(out, type, value))
 		return;
-	}
 	text = OutputFunctionCall(unconstify(FmgrInfo *, &type->output), value);
 	pgtd_put_string(out, text, strlen(text));
 }
@@ -484,7 +514,7 @@ put_array_dimension(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *e
 static void
 put_array(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type, Datum value)
 {
-	struct varlena *bytes = detoast_bounded(out, value);
+	struct varlena *bytes = pgtd_detoast_bounded(out, value);
 	ArrayType *array;
 	array_iter iter;
 	int index = 0;
@@ -501,25 +531,31 @@ put_array(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type, Datum
 	put_array_dimension(out, style, type->element, array, &iter, 0, &index);
 }
 
+void
+pgtd_deform_composite(const PgtdType *type, Datum value, Datum **values, bool **nulls)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(value);
+	HeapTupleData tuple;
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	*values = palloc(sizeof(Datum) * Max(type->desc->natts, 1));
+	*nulls = palloc(sizeof(bool) * Max(type->desc->natts, 1));
+	heap_deform_tuple(&tuple, type->desc, *values, *nulls);
+}
+
 static void
 put_composite(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type, Datum value)
 {
-	struct varlena *bytes = detoast_bounded(out, value);
-	HeapTupleHeader header;
-	HeapTupleData tuple;
+	struct varlena *bytes = pgtd_detoast_bounded(out, value);
 	Datum *values;
 	bool *nulls;
 
 	if (bytes == NULL)
 		return;
-	header = DatumGetHeapTupleHeader(PointerGetDatum(bytes));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
-	values = palloc(sizeof(Datum) * Max(type->desc->natts, 1));
-	nulls = palloc(sizeof(bool) * Max(type->desc->natts, 1));
-	heap_deform_tuple(&tuple, type->desc, values, nulls);
+	pgtd_deform_composite(type, PointerGetDatum(bytes), &values, &nulls);
 
 	pgtd_put_char(out, '{');
 	for (int i = 0; i < type->field_count; i++)
@@ -576,12 +612,12 @@ pgtd_put_value(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type, 
 			put_float(out, DatumGetFloat8(value), false);
 			return;
 		case PGTD_TEXT:
-			bytes = detoast_bounded(out, value);
+			bytes = pgtd_detoast_bounded(out, value);
 			if (bytes != NULL)
 				pgtd_put_string(out, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 			return;
 		case PGTD_BYTEA:
-			bytes = detoast_bounded(out, value);
+			bytes = pgtd_detoast_bounded(out, value);
 			pgtd_put_char(out, '"');
 			if (bytes != NULL)
 				pgtd_put_base64(out, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
@@ -606,7 +642,7 @@ pgtd_put_value(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type, 
 			pgtd_put_interval(out, DatumGetIntervalP(value));
 			return;
 		case PGTD_JSON:
-			bytes = detoast_bounded(out, value);
+			bytes = pgtd_detoast_bounded(out, value);
 			if (bytes != NULL)
 				put_json(out, style, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 			return;
