@@ -99,6 +99,11 @@ bench-replay:
 bench-sla: deps
 	$(SANDBOX) -- perl t/bench/sla.pl $(SLA)
 
+# Peers come from packages; one that is missing is left out.
+bench-decoder: DEPS = decoders
+bench-decoder: deps
+	$(SANDBOX) -- perl t/bench/decoder/decoder.pl $(DECODER)
+
 bench-memory: deps
 	$(SANDBOX) -- perl t/bench/memory.pl $(MEMORY)
 
@@ -138,10 +143,11 @@ help:
 	@echo '  make bench-sched          from commits to readers: many stream tables, chains, workers, crashes'
 	@echo '  make bench-replay         regret of AUTO on replayed traces; no server needed'
 	@echo '  make bench-sla            SLAs met when the workers have 0.8, 1.0 and 1.2 of their time to do'
+	@echo '  make bench-decoder        what output plugins cost a walsender, ours and others'
 	@echo '  make bench-memory         millions of changed rows, thousands of refreshes: private memory'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check lint format coverage \
-	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-memory demo demo-keep check-version-sync clean help

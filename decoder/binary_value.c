@@ -68,16 +68,10 @@ put_type_id(PgtdOut *out, const PgtdType *type)
 static void
 put_part(PgtdOut *out, const PgtdType *type, Datum value, bool is_null)
 {
-	int mark;
-
 	if (is_null)
-	{
 		pgtd_put_uint32_be(out, (uint32) PGTD_BINARY_NULL);
-		return;
-	}
-	mark = pgtd_start_length(out);
-	pgtd_put_binary_value(out, type, value);
-	pgtd_end_length(out, mark);
+	else
+		pgtd_put_sized_binary_value(out, type, value);
 }
 
 /* As array_send. */
@@ -183,6 +177,11 @@ pgtd_put_binary_value(PgtdOut *out, const PgtdType *type, Datum value)
 		case PGTD_FLOAT8:
 			put_float8(out, DatumGetFloat8(value));
 			return;
+		case PGTD_NUMERIC:
+			bytes = pgtd_detoast_bounded(out, value);
+			if (bytes != NULL)
+				pgtd_put_binary_numeric(out, bytes);
+			return;
 		case PGTD_TEXT:
 		case PGTD_JSON:
 			bytes = pgtd_detoast_bounded(out, value);
@@ -226,6 +225,49 @@ pgtd_put_binary_value(PgtdOut *out, const PgtdType *type, Datum value)
 			return;
 		case PGTD_OUTPUT:
 			put_sent(out, type, value);
+			return;
+	}
+}
+
+/* A number of so many bytes with its length before it, in one step. */
+static inline void
+put_sized_number(PgtdOut *out, uint64 number, int len)
+{
+	uint32 sized = pg_hton32(len);
+	uint64 bytes = pg_hton64(number << (8 * (sizeof(number) - len)));
+	char *to = pgtd_reserve(out, sizeof(sized) + sizeof(bytes));
+
+	if (to == NULL)
+		return;
+	memcpy(to, &sized, sizeof(sized));
+	memcpy(to + sizeof(sized), &bytes, sizeof(bytes));
+	pgtd_advance(out, sizeof(sized) + len);
+}
+
+void
+pgtd_put_sized_binary_value(PgtdOut *out, const PgtdType *type, Datum value)
+{
+	int start;
+
+	switch (type->kind)
+	{
+		case PGTD_BOOL:
+			put_sized_number(out, DatumGetBool(value) ? 1 : 0, 1);
+			return;
+		case PGTD_INT4:
+		case PGTD_DATE:
+			put_sized_number(out, DatumGetUInt32(value), sizeof(int32));
+			return;
+		case PGTD_INT8:
+		case PGTD_FLOAT8:
+		case PGTD_TIMESTAMP:
+		case PGTD_TIMESTAMPTZ:
+			put_sized_number(out, (uint64) DatumGetInt64(value), sizeof(int64));
+			return;
+		default:
+			start = pgtd_start_length(out);
+			pgtd_put_binary_value(out, type, value);
+			pgtd_end_length(out, start);
 			return;
 	}
 }

@@ -181,14 +181,12 @@ put_value(PgtdState *state, PgtdOut *out, PgtdRow *row, PgtdColumn *column, Datu
 {
 	Size limit = out->limit;
 	int start = out->buf->len;
-	int mark = pgtd_start_length(out);
 
 	out->limit = state->value_limit - Min(state->value_limit, row->rel->overhead);
 	row->column = column;
-	pgtd_put_binary_value(out, column->type, value);
+	pgtd_put_sized_binary_value(out, column->type, value);
 	row->column = NULL;
 	out->limit = limit;
-	pgtd_end_length(out, mark);
 	if (likely(!out->full) || !state->options.omit_oversize)
 		return true;
 	out->buf->len = start;

@@ -9,6 +9,7 @@
 #include "access/xlogdefs.h"
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
+#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -144,44 +145,88 @@ escape_char(char *to, unsigned char c)
 	return to + 2;
 }
 
+#define EVERY_BYTE(b) (UINT64CONST(0x0101010101010101) * (b))
+#define HAS_ZERO(w) (((w) -EVERY_BYTE(0x01)) & ~(w) &EVERY_BYTE(0x80))
+
+static inline bool
+is_plain(uint64 bytes)
+{
+	return (HAS_ZERO(bytes ^ EVERY_BYTE('"')) | HAS_ZERO(bytes ^ EVERY_BYTE('\\')) |
+			((bytes - EVERY_BYTE(0x20)) & ~bytes & EVERY_BYTE(0x80))) == 0;
+}
+
 /*
- * Copies the next 16 (8 without SSE2) bytes, unless one of them must be escaped. The room
- * is there: it was reserved for the worst case.
+ * Copies as many of the next COPY_WIDTH bytes as come before one that must be escaped, and
+ * returns their number. The room is there: it was reserved for the worst case.
  */
 #ifdef __SSE2__
 #define COPY_WIDTH 16
 
-static inline bool
+static inline int
 copy_plain_bytes(char *to, const char *from)
 {
 	__m128i bytes = _mm_loadu_si128((const __m128i *) from);
 	__m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
 	__m128i backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
 	__m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+	int escapes = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control));
 
-	if (_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) != 0)
-		return false;
 	_mm_storeu_si128((__m128i *) to, bytes);
-	return true;
+	return escapes == 0 ? COPY_WIDTH : pg_rightmost_one_pos32(escapes);
 }
 #else
 #define COPY_WIDTH 8
-#define EVERY_BYTE(b) (UINT64CONST(0x0101010101010101) * (b))
-#define HAS_ZERO(w) (((w) -EVERY_BYTE(0x01)) & ~(w) &EVERY_BYTE(0x80))
 
-static inline bool
+static inline int
 copy_plain_bytes(char *to, const char *from)
 {
 	uint64 bytes;
+	int count = 0;
 
 	memcpy(&bytes, from, sizeof(bytes));
-	if ((HAS_ZERO(bytes ^ EVERY_BYTE('"')) | HAS_ZERO(bytes ^ EVERY_BYTE('\\')) |
-		 ((bytes - EVERY_BYTE(0x20)) & ~bytes & EVERY_BYTE(0x80))) != 0)
-		return false;
 	memcpy(to, &bytes, sizeof(bytes));
-	return true;
+	if (is_plain(bytes))
+		return COPY_WIDTH;
+	while (!must_be_escaped(from[count]))
+		count++;
+	return count;
 }
 #endif
+
+/* Copies len bytes, fewer than 16, if none of them must be escaped: from both ends, which may overlap. */
+static inline bool
+copy_plain_rest(char *to, const char *from, Size len)
+{
+	uint64 first = EVERY_BYTE(' ');
+	uint64 last = EVERY_BYTE(' ');
+	Size width = len >= sizeof(uint64) ? sizeof(uint64) : sizeof(uint32);
+
+	if (len < width)
+		return false;
+	if (width == sizeof(uint64))
+	{
+		memcpy(&first, from, sizeof(uint64));
+		memcpy(&last, from + len - sizeof(uint64), sizeof(uint64));
+	}
+	else
+	{
+		memcpy(&first, from, sizeof(uint32));
+		memcpy(&last, from + len - sizeof(uint32), sizeof(uint32));
+	}
+	if (!is_plain(first) || !is_plain(last))
+		return false;
+	if (width == sizeof(uint64))
+	{
+		memcpy(to, &first, sizeof(uint64));
+		memcpy(to + len - sizeof(uint64), &last, sizeof(uint64));
+	}
+	else
+	{
+		memcpy(to, &first, sizeof(uint32));
+		memcpy(to + len - sizeof(uint32), &last, sizeof(uint32));
+	}
+	return true;
+}
 
 static void
 put_escaped_piece(PgtdOut *out, const char *from, Size len)
@@ -217,21 +262,26 @@ put_escaped_piece(PgtdOut *out, const char *from, Size len)
 		return;
 	}
 
-	while (from < end)
+	while (end - from >= COPY_WIDTH)
 	{
-		if (end - from >= COPY_WIDTH && copy_plain_bytes(to, from))
-		{
-			from += COPY_WIDTH;
-			to += COPY_WIDTH;
-			continue;
-		}
-		for (int i = 0; i < COPY_WIDTH && from < end; i++, from++)
-		{
-			if (unlikely(must_be_escaped(*from)))
-				to = escape_char(to, *from);
-			else
-				*to++ = *from;
-		}
+		int count = copy_plain_bytes(to, from);
+
+		from += count;
+		to += count;
+		if (count < COPY_WIDTH)
+			to = escape_char(to, *from++);
+	}
+	if (copy_plain_rest(to, from, end - from))
+	{
+		to += end - from;
+		from = end;
+	}
+	for (; from < end; from++)
+	{
+		if (unlikely(must_be_escaped(*from)))
+			to = escape_char(to, *from);
+		else
+			*to++ = *from;
 	}
 	pgtd_advance(out, to - start);
 }

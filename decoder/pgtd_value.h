@@ -25,6 +25,7 @@ typedef enum PgtdKind
 	PGTD_OID,
 	PGTD_FLOAT4,
 	PGTD_FLOAT8,
+	PGTD_NUMERIC,
 	PGTD_TEXT,
 	PGTD_BYTEA,
 	PGTD_DATE,
@@ -96,6 +97,8 @@ extern void pgtd_put_value(PgtdOut *out, const PgtdValueStyle *style, const Pgtd
 
 /* binary_value.c: the same as what the type's send function writes, or nearly. */
 extern void pgtd_put_binary_value(PgtdOut *out, const PgtdType *type, Datum value);
+/* With its length, four bytes, before it. */
+extern void pgtd_put_sized_binary_value(PgtdOut *out, const PgtdType *type, Datum value);
 
 /*
  * A varlena without compression and toast. NULL, and "full" set, if it alone is larger than
@@ -108,6 +111,10 @@ extern char *pgtd_make_jsonb_text(PgtdOut *out, struct varlena *jsonb);
 extern void pgtd_deform_composite(const PgtdType *type, Datum value, Datum **values, bool **nulls);
 /* Would a function that makes text or bytes of it fail for size? Sets "full" then. */
 extern bool pgtd_is_too_large(PgtdOut *out, const PgtdType *type, Datum value);
+
+/* numeric.c; the value is not toasted. */
+extern void pgtd_put_numeric(PgtdOut *out, const struct varlena *bytes);
+extern void pgtd_put_binary_numeric(PgtdOut *out, const struct varlena *bytes);
 
 /* datetime.c: ISO 8601, as a JSON string. */
 extern void pgtd_put_date(PgtdOut *out, DateADT date);

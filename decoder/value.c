@@ -52,6 +52,7 @@ static const KindRow kind_table[] = {
 	{OIDOID, PGTD_OID},
 	{FLOAT4OID, PGTD_FLOAT4},
 	{FLOAT8OID, PGTD_FLOAT8},
+	{NUMERICOID, PGTD_NUMERIC},
 	{BYTEAOID, PGTD_BYTEA},
 	{DATEOID, PGTD_DATE},
 	{TIMEOID, PGTD_TIME},
@@ -65,30 +66,12 @@ static const KindRow kind_table[] = {
 
 /* Types written by their output function that is known to read no setting. */
 static const Oid plain_output_types[] = {
-	NUMERICOID,
-	UUIDOID,
-	NAMEOID,
-	CHAROID,
-	INETOID,
-	CIDROID,
-	MACADDROID,
-	MACADDR8OID,
-	BITOID,
-	VARBITOID,
-	TIDOID,
-	XIDOID,
-	CIDOID,
-	XID8OID,
-	PG_LSNOID,
-	TSVECTOROID,
-	TSQUERYOID,
-	INT4RANGEOID,
-	INT8RANGEOID,
-	NUMRANGEOID,
-	INT4MULTIRANGEOID,
-	INT8MULTIRANGEOID,
-	NUMMULTIRANGEOID,
-	PG_SNAPSHOTOID,
+	UUIDOID,		   NAMEOID,			 CHAROID,		 INETOID,
+	CIDROID,		   MACADDROID,		 MACADDR8OID,	 BITOID,
+	VARBITOID,		   TIDOID,			 XIDOID,		 CIDOID,
+	XID8OID,		   PG_LSNOID,		 TSVECTOROID,	 TSQUERYOID,
+	INT4RANGEOID,	   INT8RANGEOID,	 NUMRANGEOID,	 INT4MULTIRANGEOID,
+	INT8MULTIRANGEOID, NUMMULTIRANGEOID, PG_SNAPSHOTOID,
 };
 
 static bool
@@ -610,6 +593,11 @@ pgtd_put_value(PgtdOut *out, const PgtdValueStyle *style, const PgtdType *type, 
 			return;
 		case PGTD_FLOAT8:
 			put_float(out, DatumGetFloat8(value), false);
+			return;
+		case PGTD_NUMERIC:
+			bytes = pgtd_detoast_bounded(out, value);
+			if (bytes != NULL)
+				pgtd_put_numeric(out, bytes);
 			return;
 		case PGTD_TEXT:
 			bytes = pgtd_detoast_bounded(out, value);

@@ -92,6 +92,21 @@ for my $i (grep { $types[$_] =~ /^(bool|int\d|oid|numeric(\(.*)?|text|varchar.*|
 	is(read_value($column->{base} // $column->{type}, ${ $full->{new}[ $i + 1 ] }), $text, "$column->{type} as text");
 }
 
+# Numbers of all lengths, which are written without the server's functions, in text and in bytes.
+sql(q{CREATE TABLE numbers (id int PRIMARY KEY, v numeric);
+	SELECT setseed(0.5);
+	INSERT INTO numbers SELECT i, round((random() - 0.5)::numeric * (10::numeric ^ (i % 60 - 30)), (i * 7) % 45) FROM generate_series(1, 600) i;
+	INSERT INTO numbers SELECT 1000 + i, ('1e' || i)::numeric FROM generate_series(-40, 40) i;
+	INSERT INTO numbers SELECT 2000 + i, ('-9' || repeat('0', i) || '.' || repeat('0', i) || '10')::numeric FROM generate_series(0, 20) i;
+	INSERT INTO numbers VALUES (3001, '0.000'), (3002, '1e131071'), (3003, '1e-16383'), (3004, '0'), (3005, '-10000'), (3006, '9999'), (3007, '99999999.99990000')});
+my %number = map { split /\|/ } split /\n/, sql('SELECT id, v FROM numbers');
+my %sent = map { split /\|/ } split /\n/, sql(q{SELECT id, encode(numeric_send(v), 'hex') FROM numbers});
+my @numbers = rows(events($node, 's', tables => 'public.numbers', include_refresh => 'off'));
+is(scalar @numbers, scalar keys %number, 'all numbers');
+is_deeply({ map { ($_->{a}{id} => $_->{a}{v}) } @numbers }, \%number, 'as text');
+is_deeply({ map { (unpack('N', ${ $_->{new}[0] }) => unpack('H*', ${ $_->{new}[1] })) } grep { $_->{t} eq 'public.numbers' } rows(read_binary(scalar read_bytes('s', tables => 'public.numbers'))) },
+	\%sent, 'as bytes');
+
 # Types of users inside of others: no oids of theirs.
 sql(q{CREATE TABLE users (id int PRIMARY KEY, m mood[], p posints, o outer_t, d inner_d, n inner_t[], plain float8[]);
 	INSERT INTO users VALUES (1, '{sad,glücklich}', '{1,2}', ROW(ROW(1, 'ä'), ARRAY[ROW(2, NULL)::inner_t], '2000-01-02', 1.5), ROW(3, ''), '{"(4,x)",NULL}', '{1.5,NULL}')});

@@ -110,7 +110,8 @@ pg_config=${PG_CONFIG:-pg_config}
 bindir=$("$pg_config" --bindir)
 pkglibdir=$("$pg_config" --pkglibdir)
 sharedir=$("$pg_config" --sharedir)
-version=$("$pg_config" --version)
+# Packages that came or went since change the folder of libraries.
+version="$("$pg_config" --version) of $(stat -c %Y "$pkglibdir")"
 
 # PostgreSQL finds its files relative to its executable, so the copy keeps the layout.
 if [ "$(cat "$inst/.version" 2>/dev/null)" != "$version $bindir" ]; then
