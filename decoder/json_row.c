@@ -224,7 +224,7 @@ typedef struct DebeziumTransaction
 	void *head;	  /* up to the row's own LSN in "sequence" */
 	void *middle; /* txId, after the table's name, up to the row's LSN */
 	void *commit; /* after that LSN, up to seq */
-	void *tail;	  /* after "op", up to total_order */
+	void *tail;	  /* after "op", up to total_order, or all of a snapshot */
 } DebeziumTransaction;
 
 static DebeziumTransaction *
@@ -244,7 +244,10 @@ get_debezium_transaction(PgtdState *state)
 	pgtd_put_string(&out, state->source_name, strlen(state->source_name));
 	pgtd_put_literal(&out, ",\"ts_ms\":");
 	pgtd_put_int64(&out, tx->commit_time / 1000);
-	pgtd_put_literal(&out, ",\"snapshot\":\"false\",\"db\":");
+	if (tx->is_snapshot)
+		pgtd_put_literal(&out, ",\"snapshot\":\"true\",\"db\":");
+	else
+		pgtd_put_literal(&out, ",\"snapshot\":\"false\",\"db\":");
 	pgtd_put_string(&out, state->database, strlen(state->database));
 	pgtd_put_literal(&out, ",\"sequence\":\"[\\\"");
 	pgtd_put_uint64(&out, tx->commit_lsn);
@@ -252,7 +255,10 @@ get_debezium_transaction(PgtdState *state)
 
 	out = start_fragment(state, state->transaction_context, &parts->middle);
 	pgtd_put_literal(&out, ",\"txId\":");
-	pgtd_put_uint64(&out, tx->xid);
+	if (tx->is_snapshot)
+		pgtd_put_literal(&out, "null");
+	else
+		pgtd_put_uint64(&out, tx->xid);
 	pgtd_put_literal(&out, ",\"lsn\":");
 
 	out = start_fragment(state, state->transaction_context, &parts->commit);
@@ -263,11 +269,16 @@ get_debezium_transaction(PgtdState *state)
 	out = start_fragment(state, state->transaction_context, &parts->tail);
 	pgtd_put_literal(&out, "\",\"ts_ms\":");
 	pgtd_put_int64(&out, tx->commit_time / 1000);
-	pgtd_put_literal(&out, ",\"transaction\":{\"id\":\"");
-	pgtd_put_uint64(&out, tx->xid);
-	pgtd_put_char(&out, ':');
-	pgtd_put_uint64(&out, tx->commit_lsn);
-	pgtd_put_literal(&out, "\",\"total_order\":");
+	if (tx->is_snapshot)
+		pgtd_put_literal(&out, ",\"transaction\":null");
+	else
+	{
+		pgtd_put_literal(&out, ",\"transaction\":{\"id\":\"");
+		pgtd_put_uint64(&out, tx->xid);
+		pgtd_put_char(&out, ':');
+		pgtd_put_uint64(&out, tx->commit_lsn);
+		pgtd_put_literal(&out, "\",\"total_order\":");
+	}
 
 	tx->format_data = parts;
 	return parts;
@@ -353,10 +364,13 @@ put_debezium_row(PgtdState *state, PgtdOut *out, PgtdRow *row)
 	pgtd_put_literal(out, "},\"op\":\"");
 	pgtd_put_char(out, row->op);
 	put_fragment(out, of_tx->tail);
-	pgtd_put_int64(out, row->seq);
-	pgtd_put_literal(out, ",\"data_collection_order\":");
-	pgtd_put_int64(out, row->order);
-	pgtd_put_char(out, '}');
+	if (!state->tx.is_snapshot)
+	{
+		pgtd_put_int64(out, row->seq);
+		pgtd_put_literal(out, ",\"data_collection_order\":");
+		pgtd_put_int64(out, row->order);
+		pgtd_put_char(out, '}');
+	}
 	put_remarks(out, row);
 	pgtd_put_char(out, '}');
 }

@@ -49,6 +49,7 @@ typedef struct PgtdTransaction
 	const char *origin; /* NULL: local */
 	int64 seq;			/* changes so far, filtered ones included */
 	bool is_begun;		/* its begin message is out */
+	bool is_snapshot;	/* none: rows of a table as it is */
 	List *refreshes;
 	List *tables;		/* of PgtdTableRows, in order of their first row */
 	int settings_level; /* 0: still the session's own */
@@ -79,7 +80,7 @@ typedef struct PgtdState
 /* One row to write. The images are in rel->old_values and rel->new_values. */
 typedef struct PgtdRow
 {
-	char op; /* c, u, d or t */
+	char op; /* c, u, d, t, or r: of a snapshot */
 	PgtdRelation *rel;
 	PgtdRefresh *refresh; /* NULL: not of a refresh, or not asked for */
 	bool has_old;

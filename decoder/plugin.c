@@ -13,12 +13,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
@@ -33,6 +30,7 @@
 #include "pgtd_options.h"
 #include "pgtd_out.h"
 #include "pgtd_relation.h"
+#include "pgtd_session.h"
 #include "pgtd_state.h"
 
 PG_MODULE_MAGIC;
@@ -41,23 +39,6 @@ extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 
 /* As often as the server itself does from 16 on. */
 #define SKIPPED_BEFORE_PROGRESS 100
-
-/* A message buffer that one large row made larger than this is given back. */
-#define KEPT_BUFFER_BYTES (8 * 1024 * 1024)
-
-/*
- * What output functions of types, and the names of types, depend on. They are made with
- * these values, whatever the session has; see apply_settings.
- */
-static const struct
-{
-	const char *name;
-	const char *value;
-} output_settings[] = {
-	{"DateStyle", "ISO, YMD"},	 {"IntervalStyle", "iso_8601"},	   {"TimeZone", "UTC"},
-	{"extra_float_digits", "1"}, {"bytea_output", "hex"},		   {"xmlbinary", "base64"},
-	{"lc_monetary", "C"},		 {"quote_all_identifiers", "off"}, {"search_path", ""},
-};
 
 /* ---- messages ---------------------------------------------------------------------- */
 
@@ -106,36 +87,11 @@ start_bounded_message(PgtdState *state, bool is_last)
 }
 
 static void
-report_oversize(PgtdState *state)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("row or message is too large for one message of pg_trickle_decoder"),
-			 errdetail("A message takes at most %d bytes.", state->options.max_message_bytes),
-			 errhint("Set the option \"oversize\" to \"omit\" to send the row without the "
-					 "values that do not fit, or raise \"max_message_bytes\".")));
-}
-
-/* Buffers that one large row has blown up do not stay so. */
-static void
-shrink_buffer(StringInfo buf)
-{
-	MemoryContext old_context;
-
-	if (buf->maxlen <= KEPT_BUFFER_BYTES)
-		return;
-	old_context = MemoryContextSwitchTo(GetMemoryChunkContext(buf->data));
-	pfree(buf->data);
-	initStringInfo(buf);
-	MemoryContextSwitchTo(old_context);
-}
-
-static void
 write_out(PgtdState *state, bool is_last)
 {
 	OutputPluginWrite(state->ctx, is_last);
 	state->skipped = 0;
-	shrink_buffer(state->ctx->out);
+	pgtd_shrink_buffer(state->ctx->out);
 }
 
 static void
@@ -146,7 +102,7 @@ send_batch(PgtdState *state, bool is_last)
 	OutputPluginPrepareWrite(state->ctx, is_last);
 	appendBinaryStringInfo(state->ctx->out, state->batch.data, state->batch.len);
 	resetStringInfo(&state->batch);
-	shrink_buffer(&state->batch);
+	pgtd_shrink_buffer(&state->batch);
 	write_out(state, is_last);
 }
 
@@ -154,7 +110,7 @@ static void
 end_message(PgtdState *state, bool is_last)
 {
 	if (state->out.full)
-		report_oversize(state);
+		pgtd_report_oversize(state);
 	if (state->options.batch_bytes == 0)
 		write_out(state, is_last);
 	else if (state->batch.len >= state->options.batch_bytes)
@@ -198,60 +154,21 @@ skip_change(PgtdState *state)
 
 /* ---- session ----------------------------------------------------------------------- */
 
-/*
- * What needs catalogs but no transaction's snapshot. Not for a slot that is only being
- * created: that must leave no snapshot behind, and sends nothing.
- */
-static void
-load_session(PgtdState *state)
-{
-	MemoryContext old_context = CurrentMemoryContext;
-	bool own_transaction = !IsTransactionState();
-
-	if (own_transaction)
-		StartTransactionCommand();
-	MemoryContextSwitchTo(state->context);
-	pgtd_find_encoding(&state->encoding);
-	state->database = get_database_name(MyDatabaseId);
-	if (own_transaction)
-		CommitTransactionCommand();
-	MemoryContextSwitchTo(old_context);
-
-	state->source_name = state->options.topic_prefix != NULL ? state->options.topic_prefix
-															 : state->database;
-}
-
 static void
 start_up(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is_init)
 {
-	PgtdState *state = MemoryContextAllocZero(ctx->context, sizeof(PgtdState));
-	MemoryContext old_context;
-	int encoding = GetDatabaseEncoding();
+	MemoryContext old_context = MemoryContextSwitchTo(ctx->context);
+	PgtdState *state = pgtd_make_session(ctx->output_plugin_options);
 
-	state->ctx = ctx;
-	state->context = AllocSetContextCreate(ctx->context, "pg_trickle session",
-										   ALLOCSET_DEFAULT_SIZES);
-	state->transaction_context = AllocSetContextCreate(state->context, "pg_trickle transaction",
-													   ALLOCSET_DEFAULT_SIZES);
-	state->row_context = AllocSetContextCreate(state->context, "pg_trickle row",
-											   ALLOCSET_DEFAULT_SIZES);
-
-	old_context = MemoryContextSwitchTo(state->context);
-	pgtd_parse_options(ctx->output_plugin_options, &state->options);
-	initStringInfo(&state->batch);
-	state->style.json_as_text = state->options.envelope->json_as_text;
-	state->style.bigint_as_string = state->options.bigint_as_string;
-	if (!is_init)
-		load_session(state);
-	state->cache = pgtd_make_relation_cache(&state->encoding, state->options.tables,
-											state->options.exclude_tables);
 	MemoryContextSwitchTo(old_context);
+	state->ctx = ctx;
+	/* A slot that is only being created sends nothing, and no snapshot may stay behind. */
+	if (!is_init)
+		pgtd_load_session(state);
 
 	/* The server takes textual output for text of the database, which UTF-8 need not be. */
-	output->output_type = state->options.format->is_text &&
-								  (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-							  ? OUTPUT_PLUGIN_TEXTUAL_OUTPUT
-							  : OUTPUT_PLUGIN_BINARY_OUTPUT;
+	output->output_type = pgtd_is_database_text(state) ? OUTPUT_PLUGIN_TEXTUAL_OUTPUT
+													   : OUTPUT_PLUGIN_BINARY_OUTPUT;
 	output->receive_rewrites = false;
 	ctx->output_plugin_private = state;
 }
@@ -262,7 +179,7 @@ shut_down(LogicalDecodingContext *ctx)
 	PgtdState *state = ctx->output_plugin_private;
 
 	if (state != NULL)
-		MemoryContextDelete(state->context);
+		pgtd_free_session(state);
 	ctx->output_plugin_private = NULL;
 }
 
@@ -313,16 +230,8 @@ apply_settings(PgtdState *state)
 {
 	PgtdTransaction *tx = &state->tx;
 
-	if (tx->settings_level != 0)
-		return;
-	tx->settings_level = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(output_settings); i++)
-		(void) set_config_option(output_settings[i].name, output_settings[i].value, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	/* Send functions convert to it, output functions do not. */
-	if (!state->options.format->is_text)
-		(void) set_config_option("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	if (tx->settings_level == 0)
+		tx->settings_level = pgtd_enter_settings(state);
 }
 
 static void
@@ -446,22 +355,10 @@ count_row(PgtdState *state, PgtdRelation *rel)
 }
 
 static void
-add_error_context(void *arg)
-{
-	const PgtdRow *row = arg;
-
-	if (row->column != NULL)
-		errcontext("column \"%s\" of table \"%s.%s\"", row->column->name, row->rel->schema,
-				   row->rel->name);
-	else
-		errcontext("table \"%s.%s\"", row->rel->schema, row->rel->name);
-}
-
-static void
 send_row(PgtdState *state, PgtdRow *row, bool is_last)
 {
 	PgtdRelation *rel = row->rel;
-	ErrorContextCallback error_context = {error_context_stack, add_error_context, row};
+	ErrorContextCallback error_context = {error_context_stack, pgtd_add_row_context, row};
 
 	error_context_stack = &error_context;
 	begin_transaction(state);

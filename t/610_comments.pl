@@ -70,7 +70,7 @@ for my $function (@functions)
 	my $section = section_of($reference, $name);
 
 	utf8::decode($signature);
-	$signature =~ s/::(?:text|interval)\b//g;
+	$signature =~ s/::(?:text|interval|pg_lsn)\b(?:\[\])?//g;
 	if (!defined $section)
 	{
 		like($internal, qr/^\| `\Q$signature\E` \|/m, "$name is documented, or for internal use");

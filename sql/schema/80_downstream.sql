@@ -16,6 +16,16 @@ CREATE FUNCTION pgtrickle.create_decoder_slot(slot text, failover boolean DEFAUL
 COMMENT ON FUNCTION pgtrickle.create_decoder_slot(text, boolean) IS
 	'makes a replication slot of pg_trickle_decoder in this database; returns where it begins';
 
+CREATE FUNCTION pgtrickle.snapshot_rows(name text, lsn pg_lsn DEFAULT NULL, VARIADIC options text[] DEFAULT '{}') RETURNS SETOF text
+	LANGUAGE c STABLE ROWS 100000 AS '$libdir/pg_trickle_decoder', 'pgtd_snapshot_rows';
+COMMENT ON FUNCTION pgtrickle.snapshot_rows(text, pg_lsn, text[]) IS
+	'the rows of a table as pg_trickle_decoder would send them, with op "r"; the options are those of a slot, lsn is where the slot begins';
+
+CREATE FUNCTION pgtrickle.snapshot_rows_binary(name text, lsn pg_lsn DEFAULT NULL, VARIADIC options text[] DEFAULT '{}') RETURNS SETOF bytea
+	LANGUAGE c STABLE ROWS 100000 AS '$libdir/pg_trickle_decoder', 'pgtd_snapshot_rows_binary';
+COMMENT ON FUNCTION pgtrickle.snapshot_rows_binary(text, pg_lsn, text[]) IS
+	'as snapshot_rows, in bytes: for format=binary, and for databases that are not in UTF-8';
+
 CREATE FUNCTION pgtrickle.debezium_config(name text) RETURNS jsonb
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_debezium_config';
 COMMENT ON FUNCTION pgtrickle.debezium_config(text) IS

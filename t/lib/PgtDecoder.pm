@@ -5,7 +5,7 @@
 #   $node->safe_psql('postgres', "BEGIN; " . open_refresh('public.st', id => 7) . ...);
 #   my @lines = read_slot($node, 's', envelope => 'debezium');   # peeks: texts of the lines
 #   my @events = map { event($_) } @lines;      # decoded JSON
-#   my @rows = rows(@events);                   # c, u, d, t only
+#   my @rows = rows(@events);                   # c, u, d, t, r only
 #
 # open_refresh and close_refresh are SQL statements that write what a refresh writes, laid
 # out as include/pgt_wire.h says.
@@ -116,7 +116,7 @@ sub events
 
 sub rows
 {
-	return grep { $_->{op} =~ /\A[cudt]\z/ } @_;
+	return grep { $_->{op} =~ /\A[cudtr]\z/ } @_;
 }
 
 sub text_bytes
