@@ -124,13 +124,21 @@ pgtd_parse_tables(const char *text, List **tables)
 }
 
 bool
+pgtd_is_own_schema(const char *schema)
+{
+	for (int i = 0; i < lengthof(own_schemas); i++)
+	{
+		if (strcmp(schema, own_schemas[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
 pgtd_match_tables(const List *tables, const char *schema, const char *table)
 {
-	bool is_own = false;
+	bool is_own = pgtd_is_own_schema(schema);
 	ListCell *cell;
-
-	for (int i = 0; i < lengthof(own_schemas); i++)
-		is_own = is_own || strcmp(schema, own_schemas[i]) == 0;
 
 	foreach (cell, tables)
 	{

@@ -15,6 +15,7 @@
 #include "pgtd_filter.h"
 #include "pgtd_format.h"
 #include "pgtd_options.h"
+#include "pgtd_publication.h"
 
 #define MAX_MESSAGE_BYTES_LOWEST 1024
 
@@ -60,6 +61,14 @@ static bool
 parse_exclude_tables(PgtdOptions *options, const char *value)
 {
 	return pgtd_parse_tables(value, &options->exclude_tables);
+}
+
+/* The table has tables before publications, so they are known. */
+static bool
+parse_publications(PgtdOptions *options, const char *value)
+{
+	return pgtd_parse_publications(value, &options->publications) &&
+		   (options->publications == NIL || options->tables == NIL);
 }
 
 static bool
@@ -149,6 +158,10 @@ static const OptionRow option_table[] = {
 	 "compact", false, parse_envelope},
 	{"tables", PGTD_TABLES_SYNTAX, "", false, parse_tables},
 	{"exclude_tables", PGTD_TABLES_SYNTAX, "", false, parse_exclude_tables},
+	{"publications",
+	 "a comma-separated list of publications, each named as in SQL, and not together with "
+	 "\"tables\"",
+	 "", false, parse_publications},
 	{"include_refresh", "a Boolean", "on", true, parse_include_refresh},
 	{"include_schema", "a Boolean", "on", true, parse_include_schema},
 	{"messages", PGTD_PREFIXES_SYNTAX, "", false, parse_messages},
@@ -197,6 +210,12 @@ find_option(const char *name)
 		if (strcmp(option_table[i].name, name) == 0)
 			return i;
 	}
+	if (strcmp(name, "streaming") == 0 || strcmp(name, "two_phase") == 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("pg_trickle_decoder does not support option \"%s\"", name),
+						errdetail("Transactions are sent whole, and when they commit: neither "
+								  "while they run nor when they are prepared."),
+						errhint("The options of pg_trickle_decoder are: %s.", list_options())));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unrecognized option \"%s\" of output plugin \"pg_trickle_decoder\"", name),

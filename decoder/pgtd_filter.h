@@ -23,6 +23,7 @@ extern bool pgtd_parse_prefixes(const char *text, List **prefixes);
  * of users.
  */
 extern bool pgtd_match_tables(const List *tables, const char *schema, const char *table);
+extern bool pgtd_is_own_schema(const char *schema);
 extern bool pgtd_match_prefixes(const List *prefixes, const char *prefix);
 
 /* Is the prefix listed as it is, not through a *? */

@@ -22,6 +22,7 @@ typedef struct PgtdOptions
 	const PgtdEnvelope *envelope;
 	List *tables;
 	List *exclude_tables;
+	List *publications; /* of names; NIL: not asked for */
 	bool include_refresh;
 	bool include_schema;
 	List *messages;

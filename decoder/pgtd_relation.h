@@ -14,6 +14,7 @@
 #include "utils/relcache.h"
 
 #include "pgtd_out.h"
+#include "pgtd_publication.h"
 #include "pgtd_value.h"
 
 struct PgtdRefresh;
@@ -43,6 +44,7 @@ typedef struct PgtdRelation
 	const char *name;
 	bool is_listed; /* option "tables" asks for it */
 	bool is_excluded;
+	PgtdPublished published; /* by the option's publications */
 
 	PgtdColumn *columns;
 	int column_count;
@@ -82,7 +84,8 @@ typedef struct PgtdRelationCache PgtdRelationCache;
 
 /* In a child of CurrentMemoryContext. The lists are the options'. */
 extern PgtdRelationCache *pgtd_make_relation_cache(const PgtdEncoding *encoding, const List *tables,
-												   const List *exclude_tables);
+												   const List *exclude_tables,
+												   const List *publications);
 
 /*
  * The entry, valid, with names and filters; more after pgtd_describe_relation, which names

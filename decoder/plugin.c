@@ -19,6 +19,7 @@
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
+#include "replication/slot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -162,6 +163,11 @@ start_up(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is_init)
 
 	MemoryContextSwitchTo(old_context);
 	state->ctx = ctx;
+	if (is_init && ctx->slot->data.two_phase)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("pg_trickle_decoder does not support two-phase decoding"),
+						errdetail("A prepared transaction is sent when it commits."),
+						errhint("Create the slot without two_phase.")));
 	/* A slot that is only being created sends nothing, and no snapshot may stay behind. */
 	if (!is_init)
 		pgtd_load_session(state);
@@ -284,16 +290,41 @@ find_refresh(PgtdState *state, PgtdRelation *rel)
 	return rel->refresh;
 }
 
-/* What is known of the relation, or NULL when its rows are not wanted. */
+static bool
+is_published(const PgtdPublished *published, char op)
+{
+	switch (op)
+	{
+		case 'c':
+			return published->insert;
+		case 'u':
+			return published->update;
+		case 'd':
+			return published->delete;
+		default:
+			return published->truncate;
+	}
+}
+
+static bool
+is_wanted(PgtdState *state, PgtdRelation *rel, char op)
+{
+	if (state->options.publications != NIL)
+		return is_published(&rel->published, op);
+	return rel->is_listed || find_refresh(state, rel) != NULL;
+}
+
+/* What is known of the relation, or NULL when such rows of it are not wanted. */
 static PgtdRelation *
-find_kept_relation(PgtdState *state, Relation relation)
+find_kept_relation(PgtdState *state, Relation relation, char op)
 {
 	PgtdRelation *rel;
 
-	if (state->tx.refreshes == NIL && state->options.tables == NIL)
+	if (state->tx.refreshes == NIL && state->options.tables == NIL &&
+		state->options.publications == NIL)
 		return NULL;
 	rel = pgtd_get_relation(state->cache, relation);
-	if (rel->is_excluded || (!rel->is_listed && find_refresh(state, rel) == NULL))
+	if (rel->is_excluded || !is_wanted(state, rel, op))
 		return NULL;
 	if (!rel->is_described)
 	{
@@ -438,7 +469,6 @@ handle_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
 
 	row.seq = ++state->tx.seq;
 	row.lsn = change->lsn;
-	row.rel = find_kept_relation(state, relation);
 	switch (change->action)
 	{
 		case REORDER_BUFFER_CHANGE_INSERT:
@@ -451,9 +481,10 @@ handle_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relat
 			row.op = 'd';
 			break;
 		default:
-			row.rel = NULL;
 			break;
 	}
+	if (row.op != '\0')
+		row.rel = find_kept_relation(state, relation, row.op);
 
 	if (row.rel != NULL)
 	{
@@ -480,7 +511,7 @@ handle_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 		row.op = 't';
 		row.seq = ++state->tx.seq;
 		row.lsn = change->lsn;
-		row.rel = find_kept_relation(state, relations[i]);
+		row.rel = find_kept_relation(state, relations[i], row.op);
 		if (row.rel == NULL)
 		{
 			skip_change(state);
@@ -511,6 +542,25 @@ send_refresh(PgtdState *state, const PgtdRefresh *refresh, const PgtdRefreshCoun
 	end_message(state, true);
 }
 
+/* Whatever the relation is: anyone can write such a message. */
+static bool
+may_be_published(PgtdState *state, Oid relid)
+{
+	const PgtdPublished *published;
+	Relation relation;
+	bool result;
+
+	if (state->options.publications == NIL)
+		return true;
+	relation = RelationIdGetRelation(relid);
+	if (!RelationIsValid(relation))
+		return false;
+	published = &pgtd_get_relation(state->cache, relation)->published;
+	result = published->insert || published->update || published->delete || published->truncate;
+	RelationClose(relation);
+	return result;
+}
+
 static void
 open_refresh(PgtdState *state, const PgtWireRefreshOpen *open)
 {
@@ -525,7 +575,8 @@ open_refresh(PgtdState *state, const PgtWireRefreshOpen *open)
 	refresh->mode = copy_wire_text(open->mode);
 	refresh->frontier = copy_wire_text(open->frontier);
 	refresh->is_excluded = pgtd_match_tables(state->options.exclude_tables, refresh->schema,
-											 refresh->name);
+											 refresh->name) ||
+						   !may_be_published(state, open->relid);
 	state->tx.refreshes = lappend(state->tx.refreshes, refresh);
 	state->refresh_generation++;
 	MemoryContextSwitchTo(old_context);

@@ -44,6 +44,7 @@ struct PgtdRelationCache
 	const PgtdEncoding *encoding;
 	const List *tables;
 	const List *exclude_tables;
+	const List *publications;
 
 	/* Types of users that some entry depends on: their pg_type hashes, their pg_class oids. */
 	List *type_hashes;
@@ -122,6 +123,20 @@ handle_namespace_invalidation(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 static void
+handle_publication_invalidation(Datum arg, int cacheid, uint32 hashvalue)
+{
+	slist_iter iter;
+
+	slist_foreach (iter, &live_caches)
+	{
+		PgtdRelationCache *cache = slist_container(PgtdRelationCache, node, iter.cur);
+
+		if (cache->publications != NIL)
+			mark_all_invalid(cache);
+	}
+}
+
+static void
 register_callbacks(void)
 {
 	static bool is_registered = false;
@@ -131,6 +146,10 @@ register_callbacks(void)
 	CacheRegisterRelcacheCallback(handle_relcache_invalidation, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, handle_type_invalidation, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, handle_namespace_invalidation, (Datum) 0);
+	CacheRegisterSyscacheCallback(PUBLICATIONOID, handle_publication_invalidation, (Datum) 0);
+	CacheRegisterSyscacheCallback(PUBLICATIONRELMAP, handle_publication_invalidation, (Datum) 0);
+	CacheRegisterSyscacheCallback(PUBLICATIONNAMESPACEMAP, handle_publication_invalidation,
+								  (Datum) 0);
 	is_registered = true;
 }
 
@@ -146,7 +165,7 @@ forget_cache(void *arg)
 
 PgtdRelationCache *
 pgtd_make_relation_cache(const PgtdEncoding *encoding, const List *tables,
-						 const List *exclude_tables)
+						 const List *exclude_tables, const List *publications)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_trickle relations",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -158,6 +177,7 @@ pgtd_make_relation_cache(const PgtdEncoding *encoding, const List *tables,
 	cache->encoding = encoding;
 	cache->tables = tables;
 	cache->exclude_tables = exclude_tables;
+	cache->publications = publications;
 	control.keysize = sizeof(Oid);
 	control.entrysize = sizeof(PgtdRelation);
 	control.hcxt = context;
@@ -181,6 +201,7 @@ free_details(PgtdRelation *rel)
 	rel->context = NULL;
 	rel->is_described = false;
 	rel->schema = rel->name = NULL;
+	memset(&rel->published, 0, sizeof(PgtdPublished));
 	rel->format_data = NULL;
 	rel->transaction_number = 0;
 }
@@ -224,6 +245,8 @@ load_names(PgtdRelationCache *cache, PgtdRelation *rel, Relation relation)
 	rel->name = pstrdup(RelationGetRelationName(relation));
 	rel->is_listed = pgtd_match_tables(cache->tables, rel->schema, rel->name);
 	rel->is_excluded = pgtd_match_tables(cache->exclude_tables, rel->schema, rel->name);
+	if (cache->publications != NIL && !rel->is_excluded)
+		rel->published = pgtd_find_published(cache->publications, relation);
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -279,7 +302,8 @@ load_columns(PgtdRelationCache *cache, PgtdRelation *rel, TupleDesc desc, PgtdTy
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 		PgtdColumn *column = &rel->columns[rel->column_count];
 
-		if (attribute->attisdropped || pgt_compat_is_virtual_column(attribute))
+		if (attribute->attisdropped || pgt_compat_is_virtual_column(attribute) ||
+			(rel->published.columns != NULL && !bms_is_member(i + 1, rel->published.columns)))
 			continue;
 		column->index = i;
 		column->name = pstrdup(NameStr(attribute->attname));

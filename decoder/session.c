@@ -15,6 +15,7 @@
 
 #include "pgtd_format.h"
 #include "pgtd_options.h"
+#include "pgtd_publication.h"
 #include "pgtd_relation.h"
 #include "pgtd_session.h"
 
@@ -52,7 +53,8 @@ pgtd_make_session(List *options)
 	state->style.json_as_text = state->options.envelope->json_as_text;
 	state->style.bigint_as_string = state->options.bigint_as_string;
 	state->cache = pgtd_make_relation_cache(&state->encoding, state->options.tables,
-											state->options.exclude_tables);
+											state->options.exclude_tables,
+											state->options.publications);
 	MemoryContextSwitchTo(old_context);
 	return state;
 }
@@ -74,6 +76,7 @@ pgtd_load_session(PgtdState *state)
 	MemoryContextSwitchTo(state->context);
 	pgtd_find_encoding(&state->encoding);
 	state->database = get_database_name(MyDatabaseId);
+	pgtd_check_publications(state->options.publications);
 	if (own_transaction)
 		CommitTransactionCommand();
 	MemoryContextSwitchTo(old_context);

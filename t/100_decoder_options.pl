@@ -56,7 +56,7 @@ for my $case (
 	my $name = join(' ', map { "$_=$options->{$_}" } keys %$options);
 
 	like($error, $pattern, "$name is refused");
-	like($error, qr/ERROR:  22023:.*HINT:  The options of pg_trickle_decoder are: format, format_version, envelope, tables, exclude_tables, include_refresh, include_schema, messages, origin, bigint, oversize, max_message_bytes, batch_bytes, topic_prefix\./s,
+	like($error, qr/ERROR:  22023:.*HINT:  The options of pg_trickle_decoder are: format, format_version, envelope, tables, exclude_tables, publications, include_refresh, include_schema, messages, origin, bigint, oversize, max_message_bytes, batch_bytes, topic_prefix\./s,
 		"$name: SQLSTATE, and a hint that lists the options");
 }
 
@@ -116,7 +116,7 @@ my ($hello) = events($node, 's', tables => 'public.a', oversize => 'omit');
 is_deeply(
 	$hello->{options},
 	{   format => 'json', format_version => '1', envelope => 'compact', tables => 'public.a',
-		exclude_tables => '', include_refresh => 'on', include_schema => 'on', messages => '',
+		exclude_tables => '', publications => '', include_refresh => 'on', include_schema => 'on', messages => '',
 		origin => 'any', bigint => 'number', oversize => 'omit', max_message_bytes => '1056964608', batch_bytes => '0'
 	},
 	'hello tells the options in force');
@@ -151,7 +151,10 @@ is(join(' ', map { $_->{origin} // '-' } grep { $_->{op} eq 'begin' } @any), '- 
 
 like(
 	error_of($node, "SELECT pg_create_logical_replication_slot('s2', 'pg_trickle_decoder', false, true)"),
-	qr/\A\z/, 'a slot for two-phase commit can be made: prepared transactions come at their commit');
+	qr/0A000.*does not support two-phase decoding.*HINT:.*without two_phase/s, 'a slot for two-phase commit is refused');
+is($node->safe_psql($db, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name = 's2'}), 0, 'and not there');
+like(read_error($node, 's', $_ => 'on'), qr/0A000.*does not support option "$_".*sent whole/s, "option $_") for qw(streaming two_phase);
+create_slot($node, 's2');
 $node->safe_psql($db, q{
 	BEGIN; INSERT INTO b VALUES (4); PREPARE TRANSACTION 'p';});
 is(join(' ', map { $_->{a}{id} } rows(events($node, 's2', tables => 'public.b'))), '',

@@ -110,6 +110,9 @@ is(event(sql('SELECT m FROM rows'))->{ts}, $begin, 'the time is that of the tran
 my $debezium = event((snapshot_messages('bag', '0/100', envelope => 'debezium', topic_prefix => 'shop'))[1]);
 is_deeply([ @{ $debezium->{source} }{qw(snapshot name txId lsn commit_lsn seq sequence)}, @$debezium{qw(before transaction op)} ], [ 'true', 'shop', undef, 255, 255, 1, '["255","255"]', undef, undef, 'r' ], 'as Debezium says it');
 
+sql(q{CREATE PUBLICATION two_columns FOR TABLE wide (id, small) WITH (publish = 'insert')});
+is_deeply([ map { $_->{a} } rows(map { event($_) } snapshot_messages('wide', undef, publications => 'two_columns')) ], [ { id => 1, small => 'a' }, { id => 2, small => undef } ], 'columns of a publication');
+
 # --- large values -----------------------------------------------------------------------------
 
 is_deeply([ map { $_->{oversize} // '-' } rows(map { event($_) } snapshot_messages('wide', undef, max_message_bytes => 2000000, oversize => 'omit')) ], [ ['big'], '-' ], 'what does not fit is left out');
