@@ -19,6 +19,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 	done
 	perl -MIPC::Run -e1 2>/dev/null || missing="$missing IPC::Run(perl)"
 	perl -MDBD::Pg -e1 2>/dev/null || missing="$missing DBD::Pg(perl)"
+	perl -MJSON::Validator -e1 2>/dev/null || missing="$missing JSON::Validator(perl)"
 	[ -z "$missing" ] && exit 0
 	say "this is not a Debian system, and these are missing:$missing"
 	exit 1
@@ -48,7 +49,7 @@ if [ -z "$major" ] && [ -r /etc/os-release ]; then
 fi
 
 want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev libinih-dev libmicrohttpd-dev kcat pkg-config libipc-run-perl
-	libdbd-pg-perl)
+	libdbd-pg-perl libjson-validator-perl)
 # A server that does not come from Debian needs none of Debian's.
 case $("$pg_config" --bindir 2>/dev/null || true) in
 	/usr/lib/postgresql/* | /usr/bin | '') want+=("postgresql-$major" "postgresql-server-dev-$major") ;;
