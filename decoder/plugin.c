@@ -163,6 +163,7 @@ start_up(LogicalDecodingContext *ctx, OutputPluginOptions *output, bool is_init)
 
 	MemoryContextSwitchTo(old_context);
 	state->ctx = ctx;
+	ctx->streaming = false; /* a callback of it there may be, see ignore_stream_abort */
 	if (is_init && ctx->slot->data.two_phase)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("pg_trickle_decoder does not support two-phase decoding"),
@@ -701,8 +702,18 @@ handle_message(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr ls
 }
 
 /*
- * Without callbacks for streaming and two-phase commit the server sends transactions whole:
- * neither while they run nor when they are prepared.
+ * PostgreSQL 18 takes subtransactions of an aborted transaction, whose changes it drops for want
+ * of memory, for streamed, and tells that they are aborted, also where nothing is streamed. A plugin
+ * without this callback could never get beyond.
+ */
+static void
+ignore_stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr abort_lsn)
+{
+}
+
+/*
+ * The server sends transactions whole: for two-phase commit there are no callbacks, and streaming is
+ * switched off.
  */
 void
 _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
@@ -715,4 +726,5 @@ _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 	callbacks->truncate_cb = handle_truncate;
 	callbacks->message_cb = handle_message;
 	callbacks->commit_cb = handle_commit;
+	callbacks->stream_abort_cb = ignore_stream_abort;
 }

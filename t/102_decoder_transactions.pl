@@ -286,5 +286,12 @@ $node->safe_psql($db, 'BEGIN; INSERT INTO src SELECT g FROM generate_series(1000
 	  . open_refresh('public.st') . 'INSERT INTO st VALUES (600, 1); COMMIT');
 is((rows(events($node, 's')))[0]{p}[1], 3003, 'skipped changes count');
 
+# --- undone, and too large to be kept in memory -------------------------------------------------------
+
+take_slot($node, 's');
+$node->safe_psql($db, q{BEGIN; SAVEPOINT a; INSERT INTO src VALUES (200000); RELEASE a; INSERT INTO src SELECT g FROM generate_series(210000, 213000) g;
+	ROLLBACK; INSERT INTO src VALUES (300000); });
+is(join(' ', map { $_->{a}{id} } rows(events($node, 's', tables => 'public.src', session => "SET logical_decoding_work_mem = '64kB'"))), 300000, 'a large transaction with subtransactions, rolled back');
+
 $node->stop;
 done_testing();
