@@ -86,6 +86,8 @@ for (1 .. 1500)
 	step($who, \$depths[$who]);
 }
 $sessions[$_]->query_safe("COMMIT") for grep { $depths[$_] } 0 .. 2;
+# Whatever chance did: a large value that updates leave alone, of the row and of its key.
+sql(q{INSERT INTO keyed VALUES (-1, repeat(md5('x'), 300), 1); UPDATE keyed SET n = 2 WHERE id = -1; UPDATE keyed SET id = -2 WHERE id = -1});
 sql('BEGIN; TRUNCATE bag; INSERT INTO bag SELECT $$end$$, g % 3 FROM generate_series(1, 10) g; COMMIT');
 $_->quit for @sessions;
 
@@ -234,7 +236,7 @@ for my $format (sort keys %formats)
 	my @rows = rows_in($bytes{$format}, $format =~ s/ .*//r);
 	my $falling = grep { ($rows[ $_ - 1 ]{position}[0] <=> $rows[$_]{position}[0] || $rows[ $_ - 1 ]{position}[1] <=> $rows[$_]{position}[1]) >= 0 } 1 .. $#rows;
 
-	cmp_ok(scalar @rows, '>', 400, "$format: there is something to replay");
+	cmp_ok(scalar @rows, '>', 100, "$format: there is something to replay");
 	check_copy(copy_of(@rows), "$format: the tables again");
 	is($falling, 0, "$format: positions rise");
 }
