@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "pgt_compat.h"
 #include "pgtd_binary.h"
 #include "pgtd_out.h"
 #include "pgtd_value.h"
