@@ -242,6 +242,40 @@ SKIP:
 	wait_for_fresh($node, $_) && stream_table_is_right($node, $_) for @timed, 'in_error';
 }
 
+# --- paused when its turn has begun ----------------------------------------------------------
+
+SKIP:
+{
+	skip 'the test points are missing', 1 unless has_test_points();
+	sql(q{
+		CREATE TABLE still (id int PRIMARY KEY);
+		SELECT pgtrickle.create_stream_table('paused', 'SELECT id FROM still');
+		INSERT INTO still VALUES (1)});
+	wait_until($node, 'SELECT count(*) = 1 FROM paused');
+	my $holder = $node->background_psql('postgres', on_error_stop => 1);
+	$holder->query_safe(q{SELECT pg_advisory_lock(7366516, hashtext('attempt-begin') & 2147483647)});
+	set('pg_trickle.test_points', 'attempt-begin=wait');
+	# Workers read their files when they get to it.
+	my $i = 2;
+	until (sql(q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7366516 AND NOT granted)}) eq 't')
+	{
+		sql("INSERT INTO still VALUES ($i)");
+		$i++;
+		select(undef, undef, undef, 0.05);
+	}
+	my $before = sql('SELECT count(*) FROM paused');
+	sql(q{SELECT pgtrickle.pause_stream_table('paused'); INSERT INTO still VALUES (0)});
+	set('pg_trickle.test_points', '');
+	$holder->quit;
+	wait_until($node, q{SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7366516)});
+	sql('INSERT INTO tick VALUES (100000)');
+	wait_for_fresh($node, 'by_news');
+	is(sql('SELECT count(*) FROM paused'), $before, 'it is not refreshed any more');
+	sql(q{SELECT pgtrickle.resume_stream_table('paused')});
+	wait_for_fresh($node, 'paused');
+	stream_table_is_right($node, 'paused', 'resumed, it goes on');
+}
+
 # --- defaults of the database that are meant for users ---------------------------------------
 
 sql('CREATE DATABASE with_defaults');

@@ -522,7 +522,10 @@ check_not_running(const PgtStreamTable *st)
 									  "another refresh of it.")));
 }
 
-/* False if another session refreshes it and the caller does not want to wait, or if it is outdated. */
+/*
+ * False if another session refreshes it and the caller does not want to wait, if it was paused
+ * meanwhile, or if it is outdated.
+ */
 static bool
 lock_and_open(Refresh *refresh)
 {
@@ -535,6 +538,12 @@ lock_and_open(Refresh *refresh)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("stream table " INT64_FORMAT " does not exist", request->pgt_id)));
 	check_not_running(refresh->st);
+	/* Since the scheduler chose it. A user who alters a paused one has it computed anew. */
+	if (request->skip_locked && refresh->st->paused)
+	{
+		refresh->result.reason = "it was paused";
+		return false;
+	}
 	refresh->owner = pgt_stream_table_owner(refresh->st);
 	refresh->is_outdated = pgt_stream_table_is_outdated(refresh->st) &&
 						   pgt_refresh_make_anew != NULL;
