@@ -44,12 +44,16 @@ typedef struct FwdConfig
 	char *topic;
 	char *schema_topic;
 	char *transaction_topic;
+	char *state_topic;
 	int tombstones;
 	int keyless; /* tables without a key: one partition instead of a refusal */
 	int truncate;
 	int cloudevents;
 
 	/* [forwarder] */
+	int exactly_once; /* delivery */
+	int transaction_ms;
+	int transaction_records;
 	int queue_mb;
 	int metrics_port;
 	char *log_file;

@@ -125,7 +125,7 @@ run_check(FwdForwarder *forwarder)
 {
 	FwdError error = {0};
 	FwdServer server;
-	FwdOrigin origin = {"", UINT64_MAX};
+	FwdOrigin origin = {"", UINT64_MAX, 0};
 	FwdSource *source;
 	FwdSink *sink;
 	bool fine = report("settings", true, &error);

@@ -53,6 +53,8 @@ render(const FwdMetrics *m)
 	put_metric(out, "acknowledged_total", "counter", "Records acknowledged.", m->acknowledged);
 	put_metric(out, "skipped_total", "counter", "Records that were there already.", m->skipped);
 	put_metric(out, "transactions_total", "counter", "Transactions read.", m->transactions);
+	put_metric(out, "kafka_transactions_total", "counter", "Transactions of Kafka committed.",
+			   m->kafka_transactions);
 	put_metric(out, "heartbeats_total", "counter", "Heartbeats read.", m->heartbeats);
 	put_metric(out, "schemas_total", "counter", "Shapes of tables read.", m->schemas);
 	put_metric(out, "reconnects_total", "counter", "Sessions that ended early.", m->reconnects);

@@ -22,6 +22,7 @@ typedef struct FwdMetrics
 	uint64_t skipped;
 	uint64_t acknowledged;
 	uint64_t transactions;
+	uint64_t kafka_transactions;
 	uint64_t heartbeats;
 	uint64_t schemas;
 	uint64_t reconnects;

@@ -58,12 +58,16 @@ fwd_positions_commit(FwdPositions *positions, uint64_t end_lsn)
 }
 
 void
+fwd_positions_received(FwdPositions *positions, uint64_t lsn)
+{
+	if (!positions->open && lsn > positions->received)
+		positions->received = lsn;
+}
+
+void
 fwd_positions_idle(FwdPositions *positions, uint64_t lsn)
 {
-	if (positions->open)
-		return;
-	if (lsn > positions->received)
-		positions->received = lsn;
+	fwd_positions_received(positions, lsn);
 	if (positions->oldest == NULL && lsn > positions->confirmed)
 		positions->confirmed = lsn;
 }

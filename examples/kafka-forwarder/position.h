@@ -29,7 +29,9 @@ typedef struct FwdPositions
 
 extern void fwd_positions_begin(FwdPositions *positions);
 extern void fwd_positions_commit(FwdPositions *positions, uint64_t end_lsn);
-/* The server says that everything before this has been sent. */
+/* The server says that everything before this has been sent: it has arrived. */
+extern void fwd_positions_received(FwdPositions *positions, uint64_t lsn);
+/* The same, and it may be forgotten if nothing is pending. */
 extern void fwd_positions_idle(FwdPositions *positions, uint64_t lsn);
 
 /* A record of the open transaction is on its way; hand the result back when it arrived. */

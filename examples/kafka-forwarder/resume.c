@@ -9,6 +9,8 @@
 #include "resume.h"
 
 #define BROKER_MS 10000
+/* So many records of others at the end of a partition are looked through for one of ours. */
+#define OTHERS 10000
 
 struct FwdResume
 {
@@ -113,12 +115,44 @@ read_headers(rd_kafka_message_t *message, Trace *trace)
 	trace->ours = true;
 }
 
+/* Looked for in a partition: the last record that is ours, or that has a key. */
+typedef struct Search
+{
+	const char *key; /* NULL: ours, whatever its key */
+	bool found;
+	Trace trace;
+	char *value; /* of the one with the key; NULL: a tombstone */
+} Search;
+
+static void
+look_at(rd_kafka_message_t *message, Search *search)
+{
+	Trace trace;
+
+	if (search->key != NULL)
+	{
+		if (message->key == NULL || message->key_len != strlen(search->key) ||
+			memcmp(message->key, search->key, message->key_len) != 0)
+			return;
+		free(search->value);
+		search->value = message->payload == NULL ? NULL
+												 : fwd_strndup(message->payload, message->len);
+		search->found = true;
+		return;
+	}
+	read_headers(message, &trace);
+	if (!trace.ours)
+		return;
+	search->trace = trace;
+	search->found = true;
+}
+
 /*
- * Read from that offset to the end. The last of our records goes to the trace; markers of
- * transactions and aborted records are not seen. False if the brokers did not answer.
+ * Read from that offset to the end; markers of transactions and aborted records are not seen.
+ * False if the brokers did not answer.
  */
 static bool
-read_tail(rd_kafka_topic_t *topic, int partition, int64_t offset, Trace *last)
+read_tail(rd_kafka_topic_t *topic, int partition, int64_t offset, Search *search)
 {
 	bool ended = false;
 
@@ -133,13 +167,7 @@ read_tail(rd_kafka_topic_t *topic, int partition, int64_t offset, Trace *last)
 		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
 			ended = true;
 		else if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		{
-			Trace trace;
-
-			read_headers(message, &trace);
-			if (trace.ours)
-				*last = trace;
-		}
+			look_at(message, search);
 		else
 		{
 			rd_kafka_message_destroy(message);
@@ -151,31 +179,31 @@ read_tail(rd_kafka_topic_t *topic, int partition, int64_t offset, Trace *last)
 	return ended;
 }
 
-/* Records of others may be behind ours; beyond so many we stop looking. */
+/* Others may have written behind it; ever more is read, until found or beyond that many. */
 static bool
-find_last(FwdResume *resume, rd_kafka_topic_t *topic, const char *name, int partition, Trace *last,
+find_last(FwdResume *resume, rd_kafka_topic_t *topic, int partition, int64_t most, Search *search,
 		  FwdError *error)
 {
+	const char *name = rd_kafka_topic_name(topic);
 	int64_t low;
 	int64_t high;
 	rd_kafka_resp_err_t err;
 
-	memset(last, 0, sizeof(*last));
 	err = rd_kafka_query_watermark_offsets(resume->consumer, name, partition, &low, &high,
 										   BROKER_MS);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return fwd_fail(error, FWD_RETRY, NULL,
 						"could not look at partition %d of topic \"%s\": %s", partition, name,
 						rd_kafka_err2str(err));
-	for (int64_t back = 1; high > low && !last->ours && back <= 10000; back *= 100)
+	for (int64_t back = 1; high > low && !search->found; back *= 100)
 	{
-		if (!read_tail(topic, partition, high - back > low ? high - back : low, last))
+		if (!read_tail(topic, partition, high - back > low ? high - back : low, search))
 			return fwd_fail(error, FWD_RETRY, NULL,
 							"could not read back partition %d of topic \"%s\"", partition, name);
-		if (high - back <= low)
+		if (high - back <= low || back >= most)
 			break;
 	}
-	if (high > low && !last->ours)
+	if (high > low && !search->found)
 		fwd_log("warning",
 				"partition %d of topic \"%s\" ends with records of others: cannot tell what it has",
 				partition, name);
@@ -213,14 +241,14 @@ fwd_resume_read(FwdResume *resume, const char *topic, int count, FwdPlace *last,
 	memset(last, 0, (size_t) count * sizeof(*last));
 	for (int i = 0; fine && i < count; i++)
 	{
-		Trace trace;
+		Search search = {0};
 
-		fine = find_last(resume, handle, topic, i, &trace, error);
-		if (!fine || !trace.ours)
+		fine = find_last(resume, handle, i, OTHERS, &search, error);
+		if (!fine || !search.found)
 			continue;
-		fine = check_trace(resume, topic, i, &trace, error);
-		last[i] = trace.place;
-		if (trace.partitions != count)
+		fine = check_trace(resume, topic, i, &search.trace, error);
+		last[i] = search.trace.place;
+		if (search.trace.partitions != count)
 			changed = true;
 	}
 	if (changed)
@@ -233,6 +261,37 @@ fwd_resume_read(FwdResume *resume, const char *topic, int count, FwdPlace *last,
 		memset(last, 0, (size_t) count * sizeof(*last));
 	}
 	rd_kafka_topic_destroy(handle);
+	return fine;
+}
+
+bool
+fwd_resume_has_topic(FwdResume *resume, const char *topic)
+{
+	rd_kafka_topic_t *handle = rd_kafka_topic_new(resume->consumer, topic, NULL);
+	const struct rd_kafka_metadata *data;
+	bool found = false;
+
+	if (rd_kafka_metadata(resume->consumer, 0, handle, &data, BROKER_MS) ==
+		RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		found = data->topic_cnt == 1 && data->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+				data->topics[0].partition_cnt > 0;
+		rd_kafka_metadata_destroy(data);
+	}
+	rd_kafka_topic_destroy(handle);
+	return found;
+}
+
+bool
+fwd_resume_read_value(FwdResume *resume, const char *topic, const char *key, char **value,
+					  FwdError *error)
+{
+	rd_kafka_topic_t *handle = rd_kafka_topic_new(resume->consumer, topic, NULL);
+	Search search = {.key = key};
+	bool fine = find_last(resume, handle, 0, INT64_MAX / 100, &search, error);
+
+	rd_kafka_topic_destroy(handle);
+	*value = search.value;
 	return fine;
 }
 

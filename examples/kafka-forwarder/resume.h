@@ -23,6 +23,11 @@ extern FwdResume *fwd_resume_open(const FwdConfig *config, const FwdOrigin *orig
  */
 extern bool fwd_resume_read(FwdResume *resume, const char *topic, int count, FwdPlace *last,
 							FwdError *error);
+/* Brokers make no topic because a consumer asks. */
+extern bool fwd_resume_has_topic(FwdResume *resume, const char *topic);
+/* The last value under a key in partition 0, in memory of the caller; NULL if there is none. */
+extern bool fwd_resume_read_value(FwdResume *resume, const char *topic, const char *key,
+								  char **value, FwdError *error);
 extern void fwd_resume_close(FwdResume *resume);
 
 /* Properties of [kafka] into a configuration. */

@@ -575,6 +575,8 @@ take_commit(FwdRouter *router, FwdSpan line, FwdError *error)
 		return fwd_fail(error, FWD_FATAL, NULL, "the decoder sent a commit that could not be read");
 	if (!send_aside(router, router->config->transaction_topic, line, lsn, place, false, error))
 		return false;
+	if (!router->sink->ops->ended(router->sink, end_lsn, error))
+		return false;
 	fwd_positions_commit(router->positions, end_lsn);
 	return true;
 }

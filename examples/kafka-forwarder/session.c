@@ -119,13 +119,15 @@ open_session(Session *session, FwdError *error)
 	session->source = fwd_source_connect(&forwarder->config, &session->server, error);
 	if (session->source == NULL || !check_server(session, error))
 		return false;
-	session->origin = (FwdOrigin){session->server.system_id, session->server.flushed};
+	session->origin = (FwdOrigin){session->server.system_id, session->server.flushed,
+								  session->server.slot_confirmed};
 	if (forwarder->dry_run)
 		session->sink = fwd_stdout_open(&forwarder->positions, &forwarder->metrics);
 	else
 		session->sink = fwd_kafka_open(&forwarder->config, &forwarder->positions,
 									   &forwarder->metrics, &session->origin, error);
-	if (session->sink == NULL)
+	if (session->sink == NULL ||
+		(!forwarder->dry_run && !fwd_kafka_take_over(session->sink, error)))
 		return false;
 	session->router = fwd_router_open(&forwarder->config, &session->server, session->sink,
 									  &forwarder->positions, &forwarder->metrics);
@@ -232,7 +234,7 @@ take_message(Session *session, FwdRead kind, const FwdMessage *message, FwdError
 		forwarder->metrics.server_lsn = message->lsn;
 	if (kind == FWD_READ_DATA)
 		return fwd_router_take(session->router, message->data, error);
-	fwd_positions_idle(&forwarder->positions, message->lsn);
+	session->sink->ops->idle(session->sink, message->lsn, message->reply_request);
 	return !message->reply_request || tell_server(session, false, error);
 }
 
@@ -249,7 +251,7 @@ read_turn(Session *session, bool *more, FwdError *error)
 		FwdRead kind;
 
 		update_throttle(session);
-		if (session->throttled)
+		if (session->throttled || session->sink->ops->due(session->sink) == 0)
 			return true;
 		kind = fwd_source_read(session->source, &message, error);
 		if (kind == FWD_READ_NOTHING)
@@ -275,6 +277,7 @@ stream(Session *session, FwdError *error)
 	while (!forwarder->stop && !session->done)
 	{
 		bool more;
+		int wait;
 
 		if (!read_turn(session, &more, error) || !session->sink->ops->poll(session->sink, error) ||
 			!tell_server_if_due(session, error))
@@ -284,8 +287,11 @@ stream(Session *session, FwdError *error)
 		if (forwarder->dry_run && !more)
 			fflush(stdout);
 		update_throttle(session);
+		wait = session->sink->ops->due(session->sink);
+		if (wait < 0 || wait > 100)
+			wait = 100;
 		wait_for(forwarder, session->throttled ? -1 : fwd_source_socket(session->source),
-				 session->sink->socket, more || session->done ? 0 : 100);
+				 session->sink->socket, more || session->done ? 0 : wait);
 		if (!session->throttled && !more && !fwd_source_fill(session->source, error))
 			return false;
 	}

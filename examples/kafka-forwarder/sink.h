@@ -6,6 +6,10 @@
  *         safe. A record that is already there is skipped, which is no failure.
  * poll    handles what has happened since; never waits. A record that could not be
  *         delivered is a failure here: from then on nothing may be confirmed.
+ * due     milliseconds until poll has to be called though no socket says so, or -1. 0: at
+ *         once, and no record is taken before
+ * ended   the open transaction ends at that position; before fwd_positions_commit
+ * idle    nothing of interest came before that position; now: the server waits to hear so
  * socket  a descriptor that becomes readable when poll has something to do, or -1
  * flush   waits until all is acknowledged, or for so long
  */
@@ -64,6 +68,9 @@ typedef struct FwdSinkOps
 {
 	bool (*put)(FwdSink *sink, const FwdRecord *record, FwdError *error);
 	bool (*poll)(FwdSink *sink, FwdError *error);
+	int (*due)(FwdSink *sink);
+	bool (*ended)(FwdSink *sink, uint64_t end_lsn, FwdError *error);
+	void (*idle)(FwdSink *sink, uint64_t lsn, bool now);
 	bool (*flush)(FwdSink *sink, int milliseconds);
 	size_t (*queued_bytes)(FwdSink *sink);
 	void (*close)(FwdSink *sink);
@@ -79,12 +86,15 @@ struct FwdSink
 
 typedef struct FwdOrigin
 {
-	const char *system_id; /* of the server we read from */
-	uint64_t end_of_wal;   /* of the server: nothing in a topic may be beyond */
+	const char *system_id;	 /* of the server we read from */
+	uint64_t end_of_wal;	 /* of the server: nothing in a topic may be beyond */
+	uint64_t slot_confirmed; /* the slot has nothing from before */
 } FwdOrigin;
 
 extern FwdSink *fwd_kafka_open(const FwdConfig *config, FwdPositions *positions,
 							   FwdMetrics *metrics, const FwdOrigin *origin, FwdError *error);
+/* Before the first record: what is there already, and that nobody else goes on with it. */
+extern bool fwd_kafka_take_over(FwdSink *sink, FwdError *error);
 /* Are there brokers, and do they let us in? Waits at most so long. */
 extern bool fwd_kafka_check(FwdSink *sink, int milliseconds, FwdError *error);
 extern FwdSink *fwd_stdout_open(FwdPositions *positions, FwdMetrics *metrics);

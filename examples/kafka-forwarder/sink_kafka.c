@@ -1,8 +1,8 @@
 /*
- * sink_kafka.c: records into topics, with an idempotent producer.
+ * sink_kafka.c: records into topics, with an idempotent producer, or a transactional one.
  *
- * A record never times out here (message.timeout.ms = 0): a producer that gives up on one
- * and goes on with the next would leave a silent gap. Any record that the brokers refuse
+ * A record never times out without a transaction (message.timeout.ms = 0): a producer that gives
+ * up on one and goes on with the next would leave a silent gap; a transaction has none. Any record that the brokers refuse
  * ends the session, and what was not confirmed comes again. Partitions are chosen here, as
  * Java's default partitioner does, since resuming has to know where a record would go.
  */
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "resume.h"
+#include "exactly_once.h"
 #include "source.h"
 
 #define BROKER_MS 10000
@@ -37,7 +37,8 @@ typedef struct KafkaSink
 	const FwdOrigin *origin;
 	rd_kafka_t *producer;
 	FwdResume *resume;
-	void *topics; /* a tree of tsearch, by name */
+	FwdExactlyOnce *exactly_once; /* NULL: at least once */
+	void *topics;				  /* a tree of tsearch, by name */
 	Topic *recent;
 	size_t queued;
 	int pipe[2];
@@ -63,9 +64,12 @@ on_delivery(rd_kafka_t *producer, const rd_kafka_message_t *message, void *opaqu
 	KafkaSink *sink = opaque;
 
 	(void) producer;
-	sink->queued -= message->len + message->key_len + RECORD_COST;
+	if (message->_private != FWD_NOT_COUNTED)
+		sink->queued -= message->len + message->key_len + RECORD_COST;
 	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
+		if (sink->config->exactly_once)
+			return; /* until the commit nobody has it */
 		sink->base.metrics->acknowledged++;
 		if (!sink->closing)
 			fwd_positions_acknowledged(sink->base.positions, message->_private);
@@ -117,6 +121,20 @@ set(rd_kafka_conf_t *conf, const char *name, const char *value, FwdError *error)
 	return fwd_fail(error, FWD_FATAL, NULL, "kafka.%s: %s", name, reason);
 }
 
+static bool
+set_delivery(rd_kafka_conf_t *conf, const FwdConfig *config, FwdError *error)
+{
+	char *name;
+	bool fine;
+
+	if (!config->exactly_once)
+		return set(conf, "message.timeout.ms", "0", error);
+	name = fwd_eo_id(config);
+	fine = set(conf, "transactional.id", name, error);
+	free(name);
+	return fine;
+}
+
 /* What stands in [kafka] comes first, so that what the guarantees rest on wins. */
 static rd_kafka_conf_t *
 make_conf(KafkaSink *sink, FwdError *error)
@@ -130,7 +148,7 @@ make_conf(KafkaSink *sink, FwdError *error)
 		set(conf, "linger.ms", "5", error) && set(conf, "client.id", sink->config->slot, error) &&
 		fwd_kafka_configure(conf, sink->config, error) &&
 		set(conf, "queue.buffering.max.kbytes", kilobytes, error) &&
-		set(conf, "message.timeout.ms", "0", error) && set(conf, "acks", "all", error) &&
+		set_delivery(conf, sink->config, error) && set(conf, "acks", "all", error) &&
 		set(conf, "enable.idempotence", "true", error))
 	{
 		rd_kafka_conf_set_opaque(conf, sink);
@@ -238,7 +256,9 @@ open_topic(KafkaSink *sink, const char *name, FwdError *error)
 	{
 		topic->last = fwd_alloc((size_t) topic->count * sizeof(FwdPlace));
 		snprintf(topic->text, sizeof(topic->text), "%d", topic->count);
-		if (fwd_resume_read(sink->resume, name, topic->count, topic->last, error))
+		/* With a position of its own, nothing else is asked what is there. */
+		if ((sink->exactly_once != NULL && fwd_eo_knows(sink->exactly_once)) ||
+			fwd_resume_read(sink->resume, name, topic->count, topic->last, error))
 		{
 			tsearch(topic, &sink->topics, compare_topics);
 			return topic;
@@ -276,13 +296,14 @@ produce(KafkaSink *sink, Topic *topic, const FwdRecord *record, int partition, F
 	headers = make_headers(record, topic);
 	for (;;)
 	{
-		err = rd_kafka_producev(sink->producer, RD_KAFKA_V_RKT(topic->handle),
-								RD_KAFKA_V_PARTITION(partition),
-								RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-								RD_KAFKA_V_KEY((void *) record->key, record->key_length),
-								RD_KAFKA_V_VALUE((void *) record->value, record->value_length),
-								RD_KAFKA_V_HEADERS(headers),
-								RD_KAFKA_V_OPAQUE(sink->base.positions->newest), RD_KAFKA_V_END);
+		err = rd_kafka_producev(
+			sink->producer, RD_KAFKA_V_RKT(topic->handle), RD_KAFKA_V_PARTITION(partition),
+			RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+			RD_KAFKA_V_KEY((void *) record->key, record->key_length),
+			RD_KAFKA_V_VALUE((void *) record->value, record->value_length),
+			RD_KAFKA_V_HEADERS(headers),
+			RD_KAFKA_V_OPAQUE(sink->exactly_once != NULL ? NULL : sink->base.positions->newest),
+			RD_KAFKA_V_END);
 		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL || sink->queued == 0)
 			break;
 		rd_kafka_poll(sink->producer, 100);
@@ -297,7 +318,8 @@ produce(KafkaSink *sink, Topic *topic, const FwdRecord *record, int partition, F
 						"could not produce to topic \"%s\": %s", topic->name,
 						rd_kafka_err2str(err));
 	}
-	fwd_positions_sent(sink->base.positions);
+	if (sink->exactly_once == NULL)
+		fwd_positions_sent(sink->base.positions);
 	sink->queued += record->key_length + record->value_length + RECORD_COST;
 	sink->base.metrics->records++;
 	sink->base.metrics->record_bytes += record->key_length + record->value_length;
@@ -305,9 +327,8 @@ produce(KafkaSink *sink, Topic *topic, const FwdRecord *record, int partition, F
 }
 
 static bool
-kafka_put(FwdSink *base, const FwdRecord *record, FwdError *error)
+produce_all(KafkaSink *sink, const FwdRecord *record, FwdError *error)
 {
-	KafkaSink *sink = (KafkaSink *) base;
 	Topic *topic = sink->recent;
 	int partition = 0;
 
@@ -329,6 +350,30 @@ kafka_put(FwdSink *base, const FwdRecord *record, FwdError *error)
 }
 
 static bool
+kafka_put(FwdSink *base, const FwdRecord *record, FwdError *error)
+{
+	KafkaSink *sink = (KafkaSink *) base;
+
+	if (sink->exactly_once == NULL)
+		return produce_all(sink, record, error);
+	if (!record->again && fwd_eo_has(sink->exactly_once, &record->place))
+	{
+		base->metrics->skipped++;
+		return true;
+	}
+	if (!fwd_eo_begin(sink->exactly_once, error))
+		return false;
+	if (!produce_all(sink, record, error))
+	{
+		/* A part of the record may be there. */
+		fwd_eo_spoil(sink->exactly_once);
+		return false;
+	}
+	fwd_eo_produced(sink->exactly_once, &record->place);
+	return true;
+}
+
+static bool
 kafka_poll(FwdSink *base, FwdError *error)
 {
 	KafkaSink *sink = (KafkaSink *) base;
@@ -338,9 +383,36 @@ kafka_poll(FwdSink *base, FwdError *error)
 		;
 	rd_kafka_poll(sink->producer, 0);
 	if (sink->failure.outcome == FWD_FINE)
-		return true;
+		return sink->exactly_once == NULL || fwd_eo_poll(sink->exactly_once, error);
 	*error = sink->failure;
 	return false;
+}
+
+static int
+kafka_due(FwdSink *base)
+{
+	KafkaSink *sink = (KafkaSink *) base;
+
+	return sink->exactly_once == NULL ? -1 : fwd_eo_due(sink->exactly_once);
+}
+
+static bool
+kafka_ended(FwdSink *base, uint64_t end_lsn, FwdError *error)
+{
+	KafkaSink *sink = (KafkaSink *) base;
+
+	return sink->exactly_once == NULL || fwd_eo_ended(sink->exactly_once, end_lsn, error);
+}
+
+static void
+kafka_idle(FwdSink *base, uint64_t lsn, bool now)
+{
+	KafkaSink *sink = (KafkaSink *) base;
+
+	if (sink->exactly_once == NULL)
+		fwd_positions_idle(base->positions, lsn);
+	else
+		fwd_eo_idle(sink->exactly_once, lsn, now);
 }
 
 static bool
@@ -348,6 +420,9 @@ kafka_flush(FwdSink *base, int milliseconds)
 {
 	KafkaSink *sink = (KafkaSink *) base;
 
+	if (sink->exactly_once != NULL)
+		return sink->failure.outcome == FWD_FINE &&
+			   fwd_eo_flush(sink->exactly_once, milliseconds, &sink->failure);
 	return rd_kafka_flush(sink->producer, milliseconds) == RD_KAFKA_RESP_ERR_NO_ERROR &&
 		   sink->failure.outcome == FWD_FINE;
 }
@@ -371,6 +446,7 @@ kafka_close(FwdSink *base)
 		tdelete(topic, &sink->topics, compare_topics);
 		free_topic(topic);
 	}
+	fwd_eo_close(sink->exactly_once);
 	fwd_resume_close(sink->resume);
 	if (sink->producer != NULL)
 	{
@@ -386,8 +462,10 @@ kafka_close(FwdSink *base)
 	free(sink);
 }
 
-static const FwdSinkOps kafka_ops = {kafka_put, kafka_poll, kafka_flush, kafka_queued_bytes,
-									 kafka_close};
+static const FwdSinkOps kafka_ops = {
+	kafka_put,	kafka_poll,	 kafka_due,			 kafka_ended,
+	kafka_idle, kafka_flush, kafka_queued_bytes, kafka_close,
+};
 
 FwdSink *
 fwd_kafka_open(const FwdConfig *config, FwdPositions *positions, FwdMetrics *metrics,
@@ -402,6 +480,18 @@ fwd_kafka_open(const FwdConfig *config, FwdPositions *positions, FwdMetrics *met
 		return &sink->base;
 	kafka_close(&sink->base);
 	return NULL;
+}
+
+bool
+fwd_kafka_take_over(FwdSink *base, FwdError *error)
+{
+	KafkaSink *sink = (KafkaSink *) base;
+
+	if (!sink->config->exactly_once)
+		return true;
+	sink->exactly_once = fwd_eo_open(sink->producer, sink->resume, sink->config, sink->origin,
+									 base->positions, base->metrics, error);
+	return sink->exactly_once != NULL;
 }
 
 bool

@@ -46,6 +46,29 @@ stdout_poll(FwdSink *sink, FwdError *error)
 	return true;
 }
 
+static int
+stdout_due(FwdSink *sink)
+{
+	(void) sink;
+	return -1;
+}
+
+static bool
+stdout_ended(FwdSink *sink, uint64_t end_lsn, FwdError *error)
+{
+	(void) sink;
+	(void) end_lsn;
+	(void) error;
+	return true;
+}
+
+static void
+stdout_idle(FwdSink *sink, uint64_t lsn, bool now)
+{
+	(void) now;
+	fwd_positions_idle(sink->positions, lsn);
+}
+
 static bool
 stdout_flush(FwdSink *sink, int milliseconds)
 {
@@ -67,8 +90,10 @@ stdout_close(FwdSink *sink)
 	free(sink);
 }
 
-static const FwdSinkOps stdout_ops = {stdout_put, stdout_poll, stdout_flush, stdout_queued_bytes,
-									  stdout_close};
+static const FwdSinkOps stdout_ops = {
+	stdout_put,	 stdout_poll,  stdout_due,			stdout_ended,
+	stdout_idle, stdout_flush, stdout_queued_bytes, stdout_close,
+};
 
 FwdSink *
 fwd_stdout_open(FwdPositions *positions, FwdMetrics *metrics)

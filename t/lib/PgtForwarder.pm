@@ -9,6 +9,7 @@
 #   stop_forwarder($forwarder, 'TERM');      # its exit status
 #   my @records = records($brokers, 'shop.public.st');         # read by kcat
 #   compacted(@records)                      # key => value: what a compacted topic would hold
+#   topic_is_table($node, 'shop.public.st', 'st', 'name', @records);   # tests that it is the table, keyed by id
 package PgtForwarder;
 
 use strict;
@@ -31,6 +32,8 @@ our @EXPORT = qw(
   write_config
   records
   compacted
+  topic_is_table
+  twice
   places
   slot_position
   wait_for
@@ -165,6 +168,24 @@ sub compacted
 		$rows{ $record->{key} } = $image if defined $image;
 	}
 	return \%rows;
+}
+
+# Compacted, the records are the rows of the table whose key is id.
+sub topic_is_table
+{
+	my ($node, $topic, $table, $name, @records) = @_;
+	my $rows = $node->safe_psql('postgres',
+		"SELECT coalesce(json_object_agg('{\"id\":' || id || '}', row_to_json(t)), '{}') FROM $table t");
+
+	Test::More::is($json->encode(compacted(@records)), $json->encode($json->decode($rows)), $name);
+}
+
+# How many records are there more than once, by their positions.
+sub twice
+{
+	my %seen;
+
+	return scalar grep { $seen{$_}++ } places(@_);
 }
 
 # Positions of records, to see what came twice.
