@@ -49,7 +49,7 @@ deps:
 	t/lib/deps.sh $(DEPS)
 
 check:
-	$(MAKE) --no-print-directory deps
+	$(MAKE) --no-print-directory deps DEPS=java
 	$(SANDBOX) --test-points -- t/lib/prove.sh $(TESTS)
 
 lint:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh [format] [coverage] [asserts] [decoders]: install the Debian packages that building, testing and the
+# deps.sh [format] [coverage] [asserts] [decoders] [java]: install the Debian packages that building, testing and the
 # demo need and that are missing. Says what it does; does nothing when all is there.
 #
 # Nothing here starts a server: Debian would make and start a cluster "main" with the
@@ -59,6 +59,13 @@ case $(. /etc/os-release 2>/dev/null; echo "${VERSION_ID:-}") in
 	*) case " $* " in *' format '*) want+=(clang-format) ;; esac ;;
 esac
 case " $* " in *' coverage '*) want+=(lcov) ;; esac
+# A JDK and Maven for the tests with Java programs, whichever the machine has.
+case " $* " in
+	*' java '*)
+		command -v javac >/dev/null 2>&1 || want+=(default-jdk-headless)
+		command -v mvn >/dev/null 2>&1 || want+=(maven)
+		;;
+esac
 case " $* " in *' asserts '*) want+=(libicu-dev bison flex) ;; esac
 
 case " $* " in *' decoders '*) want+=("postgresql-$major-wal2json" "postgresql-$major-decoderbufs") ;; esac

@@ -178,6 +178,9 @@ extern PgtStreamTable *pgt_lifecycle_open(const char *name);
 
 /* ---- publication.c: the publication that consumers downstream follow ---- */
 
+/* Of a name that every consumer may pass on without quotes. */
+#define PGT_PLAIN_NAME "abcdefghijklmnopqrstuvwxyz0123456789_"
+
 /* Its name; NULL if there is none, or the table is not in it any more. */
 extern const char *pgt_publication_of(const PgtStreamTable *st);
 /* Makes one (name NULL: called after the table), or tells the name of the one there is. */

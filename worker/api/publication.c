@@ -57,21 +57,39 @@ pgt_publication_of(const PgtStreamTable *st)
 
 /* ---- Names ---- */
 
+/*
+ * In lower case, and _ for what is not a letter of ASCII or a digit: a consumer tells the server
+ * the names as a list of identifiers, and not every one puts quotes where they are needed.
+ */
+static char *
+make_plain(const char *name)
+{
+	char *plain = palloc(strlen(name) + 1);
+	int n = 0;
+
+	for (; *name != '\0'; name += pg_mblen(name))
+	{
+		unsigned char c = pg_ascii_tolower((unsigned char) *name);
+
+		plain[n++] = strchr(PGT_PLAIN_NAME, c) != NULL ? c : '_';
+	}
+	plain[n] = '\0';
+	return plain;
+}
+
 /* pgt_<schema>_<table>, as much of it as fits; with a hash of both names if asked for or cut. */
 static char *
 make_name(Oid relid, bool with_hash)
 {
 	char *schema = get_namespace_name(get_rel_namespace(relid));
 	char *table = get_rel_name(relid);
-	char *name = psprintf("pgt_%s_%s", schema, table);
+	char *name = psprintf("pgt_%s_%s", make_plain(schema), make_plain(table));
 	uint32 hash;
-	int room;
 
 	if (strlen(name) < NAMEDATALEN && !with_hash)
 		return name;
 	hash = hash_combine(string_hash(schema, NAMEDATALEN), string_hash(table, NAMEDATALEN));
-	room = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1 - strlen("_00000000"));
-	return psprintf("%.*s_%08x", room, name, hash);
+	return psprintf("%.*s_%08x", (int) (NAMEDATALEN - 1 - strlen("_00000000")), name, hash);
 }
 
 static char *
