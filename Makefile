@@ -77,6 +77,14 @@ oracle-asserts: deps
 	t/lib/asserts.sh $(ASSERTS)
 	$(MAKE) --no-print-directory oracle PG_CONFIG=$(ASSERTS)/bin/pg_config
 
+# Random histories with DDL, read by the decoder with random options; FUZZ=--valgrind: under valgrind.
+fuzz-decoder: DEPS = $(if $(findstring valgrind,$(FUZZ)),valgrind)
+fuzz-decoder: deps
+	$(SANDBOX) --test-points -- perl t/fuzz/decoder.pl --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(FUZZ)
+
+fuzz-decoder-ubsan: PGT_CFLAGS += -g -fsanitize=undefined -fno-sanitize-recover=undefined
+fuzz-decoder-ubsan: fuzz-decoder
+
 corpus: deps
 	$(SANDBOX) --test-points -- t/corpus/run.sh $(CORPUS)
 
@@ -136,6 +144,8 @@ help:
 	@echo '  make oracle SECONDS=600   random queries and transactions against the truth; SEED=n: one case'
 	@echo '  make oracle-ubsan         the same, built with -fsanitize=undefined'
 	@echo '  make oracle-asserts       the same on a PostgreSQL with assertions, which it builds once into ASSERTS'
+	@echo '  make fuzz-decoder         random histories with DDL, decoded with random options; FUZZ=--valgrind'
+	@echo '  make fuzz-decoder-ubsan   the same, built with -fsanitize=undefined'
 	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
 	@echo '  make soak SECONDS=3600    writers, DDL, kill -9 and terminate storms, compared at each frontier'
 	@echo '  make bench                the figures that the documentation states'
@@ -150,4 +160,4 @@ help:
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check lint format coverage \
-	oracle oracle-ubsan oracle-asserts corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-memory demo demo-keep check-version-sync clean help

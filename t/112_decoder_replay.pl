@@ -9,8 +9,8 @@ use JSON::PP;
 use Test::More;
 
 use PgTrickle;
-use PgtBinary;
 use PgtDecoder;
+use PgtEvents;
 use PgtTypes;
 
 my $seed = $ENV{SEED} || time;
@@ -95,55 +95,6 @@ my %truth = map { $_ => join "\n", sort map { $canonical->encode($canonical->dec
 
 # --- a consumer ----------------------------------------------------------------------------------
 
-# Events of all formats in one shape: op, t, key (names), b, a, unchanged, position.
-sub from_compact
-{
-	my ($event) = @_;
-	return { %$event, position => [ lsn_number($event->{p}[0]), $event->{p}[1] ] };
-}
-
-sub from_debezium
-{
-	my ($event, $keys) = @_;
-	my $source = $event->{source};
-	my $key = $keys->{ $source->{schema_id} };
-	my $from = $event->{before} // $event->{after};
-
-	return { op => $event->{op}, t => "$source->{schema}.$source->{table}", b => $event->{before}, a => $event->{after}, unchanged => $event->{unchanged},
-		@$key && $from ? (k => { map { $_ => $from->{$_} } @$key }) : (), position => [ $source->{commit_lsn}, $source->{seq} ] };
-}
-
-sub binary_image
-{
-	my ($schema, $image, $unchanged) = @_;
-	my %image;
-
-	return undef unless $image;
-	for my $i (0 .. $#$image)
-	{
-		my $column = $schema->{columns}[$i];
-
-		if (!defined $image->[$i]) { $image{ $column->{name} } = undef }
-		elsif (ref $image->[$i]) { $image{ $column->{name} } = read_value($column->{type}, ${ $image->[$i] }) }
-		elsif ($image->[$i] eq 'unchanged') { push @$unchanged, $column->{name} }
-	}
-	return \%image;
-}
-
-sub from_binary
-{
-	my ($row, $schemas) = @_;
-	my $schema = $schemas->{ $row->{s} };
-	my @unchanged;
-	my ($old, $new) = (binary_image($schema, $row->{old}), binary_image($schema, $row->{new}, \@unchanged));
-	my $from = $old // $new;
-
-	return { op => $row->{op}, t => $row->{t}, b => $old, a => $new, unchanged => \@unchanged,
-		@{ $schema->{key} } && $from ? (k => { map { $_ => $from->{$_} } @{ $schema->{key} } }) : (), position => [ lsn_number($row->{commit_lsn}), $row->{seq} ] };
-}
-
-sub lsn_number { my ($high, $low) = map { hex } split m{/}, $_[0]; return $high * 2**32 + $low }
-
 sub canon
 {
 	my ($image) = @_;
@@ -207,25 +158,6 @@ sub read_bytes
 	my $arguments = arguments_of(tables => 'public.*', %options);
 	my @messages = map { pack 'H*', $_ } split /\n/, sql("$session; SELECT encode(data, 'hex') FROM pg_logical_slot_peek_binary_changes('s', NULL, NULL$arguments)");
 	return join(($options{format} // '') eq 'binary' ? '' : "\n", @messages);
-}
-
-# The rows in such bytes, in the common shape.
-sub rows_in
-{
-	my ($bytes, $format) = @_;
-	my %schemas;
-
-	if ($format eq 'binary')
-	{
-		return map { $_->{op} eq 'schema' ? do { $schemas{ $_->{schema_id} } = $_; () } : $_->{op} =~ /\A[cudt]\z/ ? from_binary($_, \%schemas) : () } read_binary($bytes);
-	}
-	my @rows;
-	for my $event (map { event($_) } split /\n/, $bytes)
-	{
-		if ($event->{op} eq 'schema') { $schemas{ $event->{schema_id} } = $event->{key} }
-		elsif ($event->{op} =~ /\A[cudt]\z/) { push @rows, $format eq 'debezium' ? from_debezium($event, \%schemas) : from_compact($event) }
-	}
-	return @rows;
 }
 
 my %formats = (compact => [ envelope => 'compact' ], debezium => [ envelope => 'debezium' ], binary => [ format => 'binary' ], 'binary in batches' => [ format => 'binary', batch_bytes => 10000 ]);

@@ -15,10 +15,10 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-use JSON::PP;
 use Test::More;
 
 use PgTrickle;
+use PgtEvents qw(event);
 
 our @EXPORT = qw(
   decoder_node
@@ -35,8 +35,6 @@ our @EXPORT = qw(
   emit_bytes
   fnv1a
 );
-
-my $json = JSON::PP->new->utf8->allow_bignum(0)->canonical;
 
 sub decoder_node
 {
@@ -97,15 +95,6 @@ sub read_error
 	my ($node, $slot, %options) = @_;
 	return error_of($node, slot_query('pg_logical_slot_peek_changes', $slot, %options),
 		dbname => $options{dbname} || 'postgres');
-}
-
-sub event
-{
-	my ($line) = @_;
-	my $event = eval { $json->decode($line) };
-
-	die "not one JSON object: $line\n$@" unless ref $event eq 'HASH';
-	return $event;
 }
 
 # The lines of a slot as events.

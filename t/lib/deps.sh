@@ -1,6 +1,6 @@
 #!/bin/bash
-# deps.sh [format] [coverage] [asserts] [decoders] [java]: install the Debian packages that building, testing and the
-# demo need and that are missing. Says what it does; does nothing when all is there.
+# deps.sh [format] [coverage] [asserts] [decoders] [java] [valgrind]: install the Debian packages that building,
+# testing and the demo need and that are missing. Says what it does; does nothing when all is there.
 #
 # Nothing here starts a server: Debian would make and start a cluster "main" with the
 # server package, so that is switched off first. An existing cluster is left alone.
@@ -58,6 +58,7 @@ case $(. /etc/os-release 2>/dev/null; echo "${VERSION_ID:-}") in
 	12) want+=(clang-format-14) ;;
 	*) case " $* " in *' format '*) want+=(clang-format) ;; esac ;;
 esac
+case " $* " in *' valgrind '*) want+=(valgrind) ;; esac
 case " $* " in *' coverage '*) want+=(lcov) ;; esac
 # A JDK and Maven for the tests with Java programs, whichever the machine has.
 case " $* " in
