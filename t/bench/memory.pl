@@ -1,10 +1,13 @@
 #!/usr/bin/perl
-# memory.pl: does a refresh stay within work_mem however much has changed, and does a session
-# stay as it is over many refreshes? Prints Markdown; exit status 1 if a bar is missed.
+# memory.pl: does a refresh stay within work_mem however much has changed, does a session stay as
+# it is over many refreshes, and a walsender over many rows and changes of tables? Prints Markdown;
+# exit status 1 if a bar is missed.
 #
 #   --rows N       rows changed at once (default 5000000)
 #   --refreshes N  of each stream table (default 1000)
-#   --only X       large, session or scheduler
+#   --decoded N    rows decoded (default 10000000)
+#   --shapes N     changes of a table that is decoded (default 10000)
+#   --only X       large, session, scheduler or walsender
 #
 # Private memory is what /proc/PID/smaps_rollup calls Anonymous: pages that no other process
 # shares, so without shared buffers.
@@ -22,15 +25,16 @@ use lib dirname(abs_path(__FILE__)) . '/../oracle/lib';
 
 use Oracle::Server;
 
-my %opt = (rows => 5_000_000, refreshes => 1000, only => '.');
-GetOptions(\%opt, qw(rows=i refreshes=i only=s)) or exit 2;
+my %opt = (rows => 5_000_000, refreshes => 1000, decoded => 10_000_000, shapes => 10_000, only => '.');
+GetOptions(\%opt, qw(rows=i refreshes=i decoded=i shapes=i only=s)) or exit 2;
 $| = 1;
 
 my $failed = 0;
 my $server = Oracle::Server->start(
 	preload => 1,
+	plugins => 'pg_trickle_decoder',
 	settings => "shared_buffers = 1GB\nmax_wal_size = 8GB\ncheckpoint_timeout = 1h\nautovacuum_naptime = 1min\n"
-	  . "log_error_verbosity = default\nwal_level = minimal\nmax_wal_senders = 0\n");
+	  . "log_error_verbosity = default\n");
 my $dbh = connect_server();
 
 run('CREATE EXTENSION pg_trickle');
@@ -38,6 +42,7 @@ head();
 large() if 'large' =~ /$opt{only}/;
 many('session') if 'session' =~ /$opt{only}/;
 many('scheduler') if 'scheduler' =~ /$opt{only}/;
+walsender() if 'walsender' =~ /$opt{only}/;
 exit($failed ? 1 : 0);
 
 # --- server and measuring ----------------------------------------------------------------
@@ -296,4 +301,79 @@ sub busiest_worker
 	my ($most) = sort { private_memory($b) <=> private_memory($a) } @pids;
 
 	return $most;
+}
+
+# --- decoding ----------------------------------------------------------------------------
+
+sub walsender
+{
+	my @formats = ([ 'JSON' ], [ 'JSON in batches', '-o', 'batch_bytes=65536' ], [ 'binary in batches', '-o', 'format=binary', '-o', 'batch_bytes=65536' ]);
+	my $each = 10_000;
+
+	run('CREATE TABLE decoded (id bigint PRIMARY KEY, name text, amount numeric(12,2), at timestamptz)', 'ALTER TABLE decoded REPLICA IDENTITY FULL');
+	make_slot('rows');
+	for (my $from = 1; $from <= $opt{decoded} / 2; $from += $each)
+	{
+		run("INSERT INTO decoded SELECT i, 'name ' || i, i / 7.0, now() FROM generate_series($from, $from + $each - 1) i");
+		run("UPDATE decoded SET amount = amount + 1 WHERE id BETWEEN $from AND $from + $each - 1");
+	}
+	print "\n## $opt{decoded} rows decoded\n\nHalf of them inserted, half updated, 10,000 in a transaction. Private memory of the walsender, kB, when so much of the WAL is through.\n\n";
+	follow('rows', @formats);
+	make_slot('shapes');
+	run('CREATE TABLE shaped (id bigint, c0 text)');
+	for my $i (1 .. $opt{shapes})
+	{
+		my $before = $i - 1;
+		run("ALTER TABLE shaped RENAME c$before TO c$i; INSERT INTO shaped VALUES ($i, 'x'), ($i, 'y')");
+	}
+	print "\n## $opt{shapes} changes of a table\n\nA column is renamed, then two rows are inserted, in a transaction each.\n\n";
+	follow('shapes', @formats);
+}
+
+sub make_slot { $dbh->selectall_arrayref('SELECT pg_create_logical_replication_slot(?, ?)', undef, $_[0], 'pg_trickle_decoder') }
+
+# The slot once in each format, from copies of it.
+sub follow
+{
+	my ($slot, @formats) = @_;
+	my ($start, $end) = $dbh->selectrow_array('SELECT confirmed_flush_lsn, pg_current_wal_insert_lsn() FROM pg_replication_slots WHERE slot_name = ?', undef, $slot);
+	my @parts = map { $_ / 10 } 1 .. 9;
+	my @points = map { value("SELECT '$start'::pg_lsn + (('$end'::pg_lsn - '$start'::pg_lsn) * $_)::numeric") } @parts;
+	my $grown = 0;
+
+	print '| format | ' . join(' | ', map { $_ * 100 . ' %' } @parts) . " |\n|---|" . '--:|' x @parts . "\n";
+	for my $format (@formats)
+	{
+		my ($name, @options) = @$format;
+		my @memory;
+
+		$dbh->selectall_arrayref('SELECT pg_copy_logical_replication_slot(?, ?)', undef, $slot, 'run');
+		my $reader = fork() // die "fork: $!";
+		if (!$reader)
+		{
+			$dbh->{InactiveDestroy} = 1;
+			exec "$server->{bin}/pg_recvlogical", '-h', $server->{host}, '-U', 'postgres', '-d', 'postgres', '-S', 'run', '--start', '--no-loop', '-E', $end,
+			  '-s', 1, '-F', 0, '-f', '/dev/null', '-o', 'tables=public.*', @options;
+		}
+		for my $point (@points)
+		{
+			my ($pid, $there);
+			until ($there)
+			{
+				($pid, $there) = $dbh->selectrow_array('SELECT pid, sent_lsn >= ? FROM pg_stat_replication', undef, $point);
+				last if waitpid($reader, 1) > 0;
+				sleep(0.005);
+			}
+			# It may be gone by the last one.
+			push @memory, ($pid && private_memory($pid)) || last;
+		}
+		waitpid $reader, 0;
+		sleep(0.01) while value(q{SELECT active FROM pg_replication_slots WHERE slot_name = 'run'}) eq '1';
+		$dbh->selectall_arrayref(q{SELECT pg_drop_replication_slot('run')});
+		print "| $name | " . join(' | ', @memory) . " |\n";
+		# The server's own caches fill at first.
+		$grown = 1 if @memory < 7 || $memory[-1] > $memory[2] * 1.02 + 64;
+	}
+	$dbh->selectall_arrayref('SELECT pg_drop_replication_slot(?)', undef, $slot);
+	bar('from 30 % on, growth of less than 2 %', !$grown);
 }

@@ -25,20 +25,11 @@ my %opt = (seconds => 60);
 GetOptions(\%opt, 'seconds=i', 'seed=i', 'valgrind') or die "see the head of $0\n";
 $| = 1;
 
-my $server = start_server();
+my $server = Oracle::Server->start(plugins => 'pg_trickle_decoder', settings => "logical_decoding_work_mem = '64kB'\nautovacuum = off\n");
 my $dbh = connect_to();
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my %done = map { $_ => 0 } qw(seeds transactions rows readings refused);
 my $seed;
-
-sub start_server
-{
-	my $bin = `\${PG_CONFIG:-pg_config} --bindir`;
-	chomp $bin;
-	my $knows = `$bin/postgres --describe-config` =~ /^output_plugin_libraries\t/m;
-
-	return Oracle::Server->start(settings => "logical_decoding_work_mem = '64kB'\nautovacuum = off\n" . ($knows ? "output_plugin_libraries = 'pg_trickle_decoder'\n" : ''));
-}
 
 sub connect_to
 {

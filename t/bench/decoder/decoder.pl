@@ -72,12 +72,10 @@ sub start_server
 {
 	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 	system("make -s -C $here PG_CONFIG=$pg_config install >&2") == 0 or die "the plugin that writes nothing cannot be built\n";
-	chomp(my $bin = `$pg_config --bindir`);
-	my $knows = `$bin/postgres --describe-config` =~ /^output_plugin_libraries\t/m;
 
 	$server = Oracle::Server->start(
-		settings => "autovacuum = off\ncheckpoint_timeout = 1h\nmax_wal_size = 8GB\nmax_replication_slots = 20\nmax_wal_senders = 4\nshared_buffers = 512MB\n"
-		  . ($knows ? "output_plugin_libraries = 'pgoutput, test_decoding, $ours, pgt_bench_nothing, wal2json, decoderbufs'\n" : ''));
+		plugins => "pgoutput, test_decoding, $ours, pgt_bench_nothing, wal2json, decoderbufs",
+		settings => "autovacuum = off\ncheckpoint_timeout = 1h\nmax_wal_size = 8GB\nmax_replication_slots = 20\nmax_wal_senders = 4\nshared_buffers = 512MB\n");
 	$dbh = DBI->connect("dbi:Pg:dbname=postgres;host=$server->{host};port=$server->{port}", 'postgres', '', { RaiseError => 1, PrintError => 0 });
 	($postmaster) = do { open my $f, '<', "$server->{dir}/data/postmaster.pid" or die "$!\n"; <$f> =~ /(\d+)/ };
 	$dbh->do('CREATE TABLE bench (id bigint PRIMARY KEY, name text, note text, amount numeric(12,2), score float8, at timestamptz, ok boolean, n int)');

@@ -33,6 +33,9 @@ autovacuum_naptime = 5s
 log_error_verbosity = verbose
 CONF
 	print $conf "shared_preload_libraries = 'pg_trickle'\n" if $opt{preload};
+	# Servers since 15.19 refuse other plugins; older ones do not know the setting.
+	print $conf "output_plugin_libraries = '$opt{plugins}'\n"
+	  if defined $opt{plugins} && `$bin/postgres --describe-config` =~ /^output_plugin_libraries\t/m;
 	print $conf $opt{settings} if defined $opt{settings};
 	close $conf;
 	$self->command('pg_ctl', '-D', "$dir/data", '-l', "$dir/log", '-w', 'start');
