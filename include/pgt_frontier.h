@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "storage/itemptr.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 
