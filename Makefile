@@ -9,7 +9,8 @@
 #
 # Variables: PG_CONFIG (which server), DESTDIR, TESTS (which t/*.pl), SECONDS and SEED (oracle, soak),
 # BENCH, TPCH, MEMORY, CORPUS, ORACLE, SOAK (options of these, such as BENCH='--only join'),
-# ASSERTS (folder of oracle-asserts' server), PGT_CPPFLAGS and PGT_CFLAGS (added to the compiler's flags).
+# VERSIONS and COMPILERS of check-all, ASSERTS (folder of oracle-asserts' server), PGT_CC (the compiler),
+# PGT_CPPFLAGS and PGT_CFLAGS (added to its flags).
 
 PG_CONFIG ?= pg_config
 SECONDS ?= 60
@@ -17,7 +18,7 @@ TESTS ?=
 ASSERTS ?= /var/tmp/pg_trickle-asserts-$(shell $(PG_CONFIG) --version 2>/dev/null | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 PGT_FORMAT_CHECK ?= error
 
-export PG_CONFIG PGT_CPPFLAGS PGT_CFLAGS PGT_FORMAT_CHECK
+export PG_CONFIG PGT_CC PGT_CPPFLAGS PGT_CFLAGS PGT_FORMAT_CHECK
 
 PARTS := $(patsubst %/Makefile,%,$(wildcard worker/Makefile decoder/Makefile sql/Makefile))
 SANDBOX = t/lib/sandbox.sh
@@ -51,6 +52,12 @@ deps:
 check:
 	$(MAKE) --no-print-directory deps DEPS=java
 	$(SANDBOX) --test-points -- t/lib/prove.sh $(TESTS)
+
+# Versions that this machine does not have come from Debian's other releases, in chroots.
+VERSIONS ?= 15 17 18
+COMPILERS ?= gcc clang
+check-all:
+	t/lib/check_all.sh "$(VERSIONS)" "$(COMPILERS)" $(TESTS)
 
 lint:
 	$(MAKE) --no-print-directory deps
@@ -138,6 +145,7 @@ help:
 	@echo '  make deps                 install the Debian packages that are missing'
 	@echo '  make forwarder            build examples/kafka-forwarder'
 	@echo '  make installcheck         regress and isolation tests against a running server'
+	@echo '  make check-all            the same on each PostgreSQL of VERSIONS="15 17 18", compilers warning of nothing'
 	@echo '  make lint                 layers, exported symbols, headers, format, version'
 	@echo '  make format               clang-format, in place'
 	@echo '  make coverage             check with gcov, report in coverage/'
@@ -159,5 +167,5 @@ help:
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
-.PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check lint format coverage \
+.PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check check-all lint format coverage \
 	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-memory demo demo-keep check-version-sync clean help

@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh [format] [coverage] [asserts] [decoders] [java] [valgrind]: install the Debian packages that building,
+# deps.sh [format] [coverage] [asserts] [decoders] [java] [valgrind] [servers]: install the Debian packages that building,
 # testing and the demo need and that are missing. Says what it does; does nothing when all is there.
 #
 # Nothing here starts a server: Debian would make and start a cluster "main" with the
@@ -69,6 +69,7 @@ case " $* " in
 esac
 case " $* " in *' asserts '*) want+=(libicu-dev bison flex) ;; esac
 
+case " $* " in *' servers '*) want+=(debootstrap) ;; esac
 case " $* " in *' decoders '*) want+=("postgresql-$major-wal2json" "postgresql-$major-decoderbufs") ;; esac
 
 missing=()

@@ -12,6 +12,7 @@
 #   PG_CONFIG   the server to copy                  (default: pg_config of the PATH)
 #   PGT_USER    who runs everything if root calls   (default: postgres, made if missing)
 #   PGT_SANDBOX the folder                          (default: under /var/tmp)
+#   PGT_CC      the compiler, in a folder apart     (default: the server's)
 #
 # The command finds: the server's programs first in PATH, PG_CONFIG, PG_REGRESS,
 # PG_ISOLATION_REGRESS, PGT_SANDBOX, PGT_TEST_POINTS, PGT_COVERAGE, HOME inside the folder.
@@ -80,7 +81,7 @@ else
 fi
 as_user touch "$root/.pg_trickle-sandbox"
 
-box=$root/$kind
+box=$root/$kind${PGT_CC:+-${PGT_CC##*/}}
 src=$box/src
 inst=$box/inst
 as_user mkdir -p "$src" "$inst" "$box/home"
@@ -88,7 +89,7 @@ exec </dev/null
 cd "$root"
 
 # One run at a time per folder; a second one waits.
-exec 9>>"$root/.$kind.lock"
+exec 9>>"$box.lock"
 flock -n 9 || { say "waiting for another run in $box"; flock 9; }
 
 # --- the checkout ------------------------------------------------------------------
@@ -146,7 +147,7 @@ fi
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES DESTDIR
 
 say "building in $src"
-build=(make -s -C "$src" -j2 "PG_CONFIG=$bindir/pg_config" "PGT_CPPFLAGS=$cppflags" "PGT_CFLAGS=$cflags")
+build=(make -s -C "$src" -j2 "PG_CONFIG=$bindir/pg_config" "PGT_CPPFLAGS=$cppflags" "PGT_CFLAGS=$cflags" ${PGT_CC:+"CC=$PGT_CC"})
 as_user "${build[@]}" all >&2 9>&-
 as_user "${build[@]}" -j1 install "DESTDIR=$inst" >&2 9>&-
 
