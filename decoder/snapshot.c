@@ -44,6 +44,7 @@
 
 PG_FUNCTION_INFO_V1(pgtd_snapshot_rows);
 PG_FUNCTION_INFO_V1(pgtd_snapshot_rows_binary);
+PG_FUNCTION_INFO_V1(pgtd_slot_wants);
 
 /* Made at once, at least; with batch_bytes a result is that long anyway. */
 #define PORTION_BYTES (64 * 1024)
@@ -253,6 +254,42 @@ read_options(ArrayType *array)
 						  makeDefElem(TextDatumGetCString(texts[i]),
 									  (Node *) makeString(TextDatumGetCString(texts[i + 1])), -1));
 	return options;
+}
+
+/* Does a slot with these options send rows that are inserted into the relation? */
+static bool
+slot_wants(PgtdState *state, Relation relation, bool is_stream_table)
+{
+	PgtdRelation *rel = pgtd_get_relation(state->cache, relation);
+
+	if (rel->is_excluded)
+		return false;
+	if (state->options.publications != NIL)
+		return rel->published.insert;
+	return is_stream_table || rel->is_listed;
+}
+
+Datum
+pgtd_slot_wants(PG_FUNCTION_ARGS)
+{
+	PgtdState *state;
+	Relation relation;
+	bool result;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("relation, is_stream_table and options must not be null"),
+						errhint("Options are pairs of texts, or none.")));
+	relation = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	/* It may have been dropped since it was found. */
+	if (relation == NULL)
+		PG_RETURN_BOOL(false);
+	state = pgtd_make_session(read_options(PG_GETARG_ARRAYTYPE_P(2)));
+	pgtd_load_session(state);
+	result = slot_wants(state, relation, PG_GETARG_BOOL(1));
+	pgtd_free_session(state);
+	relation_close(relation, AccessShareLock);
+	PG_RETURN_BOOL(result);
 }
 
 /*

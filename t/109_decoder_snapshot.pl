@@ -135,6 +135,24 @@ sql(q{
 	CREATE TABLE parts (x int) PARTITION BY LIST (x); CREATE TABLE part1 PARTITION OF parts FOR VALUES IN (1); INSERT INTO parts VALUES (1);
 	GRANT USAGE ON SCHEMA pgtrickle TO reader});
 sub snapshot_error { my ($call, $session) = @_; return error_of($node, ($session // '') . "SELECT * FROM pgtrickle.$call") }
+
+# Which tables: as a slot decides.
+my $tables = sub { my ($options) = @_; return join ' ', sort split /\n/, sql("SELECT pgtrickle.snapshot_tables($options)") };
+sql(q{CREATE SCHEMA lists; CREATE TABLE lists.a (id int); CREATE TABLE lists.b (id int); CREATE UNLOGGED TABLE lists.u (id int); CREATE VIEW lists.v AS SELECT 1 AS id;
+	CREATE TABLE lists.p (id int) PARTITION BY LIST (id); CREATE TABLE lists.p1 PARTITION OF lists.p DEFAULT;
+	SELECT pgtrickle.create_stream_table('lists.st', 'SELECT id FROM lists.a', schedule => '1h');
+	CREATE PUBLICATION lists FOR TABLE lists.b, lists.st; CREATE PUBLICATION late FOR TABLE lists.a WITH (publish = 'update')});
+is($tables->(''), 'lists.st', 'stream tables');
+is($tables->(q{'tables', 'lists.*'}), 'lists.a lists.b lists.p1 lists.st', 'and tables that are named, partitions of them');
+is($tables->(q{'tables', 'lists.*', 'exclude_tables', '*.st, lists.b'}), 'lists.a lists.p1', 'but not those that are excluded');
+is($tables->(q{'publications', 'lists, late'}), 'lists.b lists.st', 'what publications publish');
+like(snapshot_error(q{snapshot_tables('tables', 'x')}), qr/22023/, 'bad options');
+like(snapshot_error(q{snapshot_tables(VARIADIC NULL)}), qr/22004/, 'no options at all');
+like(snapshot_error(q{snapshot_tables('tables', NULL)}), qr/22004/, 'null');
+like(snapshot_error(q{snapshot_tables('publications', 'nowhere')}), qr/42704/, 'no such publication');
+sql('DROP PUBLICATION late, lists; DROP SCHEMA lists CASCADE');
+
+# Whose rows.
 like(snapshot_error(q{snapshot_rows('secret')}, 'SET ROLE reader;'), qr/42501.*permission denied for table secret/s, 'a table that the caller may not read');
 is(sql(q{SET ROLE reader; SELECT count(*) FROM pgtrickle.snapshot_rows('bag')}), 4, 'one that he may');
 like(snapshot_error(q{snapshot_rows('ranked')}, 'SET ROLE reader;'), qr/42501.*row-level security hides rows.*HINT:.*BYPASSRLS/s, 'row-level security');

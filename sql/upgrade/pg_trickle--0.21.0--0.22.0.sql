@@ -565,6 +565,25 @@ CREATE FUNCTION pgtrickle.snapshot_rows_binary(name text, lsn pg_lsn DEFAULT NUL
 COMMENT ON FUNCTION pgtrickle.snapshot_rows_binary(text, pg_lsn, text[]) IS
 	'as snapshot_rows, in bytes: for format=binary, and for databases that are not in UTF-8';
 
+CREATE FUNCTION pgtrickle.slot_wants(relation regclass, is_stream_table boolean, options text[]) RETURNS boolean
+	LANGUAGE c STABLE AS '$libdir/pg_trickle_decoder', 'pgtd_slot_wants';
+COMMENT ON FUNCTION pgtrickle.slot_wants(regclass, boolean, text[]) IS
+	'would a slot of pg_trickle_decoder with these options send rows of the table';
+
+-- As its owner, since a stream table that the caller may not read must be an error of
+-- snapshot_rows(), not a table that is missing without a word.
+CREATE FUNCTION pgtrickle.snapshot_tables(VARIADIC options text[] DEFAULT '{}') RETURNS SETOF regclass
+	LANGUAGE sql STABLE SECURITY DEFINER
+BEGIN ATOMIC
+	SELECT c.oid::regclass
+	FROM pg_catalog.pg_class c LEFT JOIN pgtrickle.pgt_definitions d ON d.pgt_relid = c.oid
+	WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+		AND pgtrickle.slot_wants(c.oid::regclass, d.pgt_id IS NOT NULL, options)
+	ORDER BY c.oid;
+END;
+COMMENT ON FUNCTION pgtrickle.snapshot_tables(text[]) IS
+	'the tables whose rows a slot of pg_trickle_decoder with these options would send, for snapshot_rows';
+
 CREATE FUNCTION pgtrickle.debezium_config(name text) RETURNS jsonb
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pgt_debezium_config';
 COMMENT ON FUNCTION pgtrickle.debezium_config(text) IS
