@@ -85,13 +85,14 @@ subtest 'checking' => sub {
 
 	is($status, 0, 'all is well');
 	is(() = $out =~ /^ok /mg, 5, 'five things were looked at');
+	is($node->safe_psql($db, 'SELECT count(*) FROM pg_replication_slots'), '0', 'and no slot was made');
 	($status, $out) = run_forwarder($node, undef, { 'source.slot' => 'fwd' }, '--check');
 	is($status, 1, 'no brokers');
 	like($out, qr/^FAILED\s+brokers\n\s+could not reach the brokers/m, 'and it says so');
 };
 
-# A second slot from the same place, to send everything again.
-$node->safe_psql($db, "SELECT pg_create_logical_replication_slot('again', 'pg_trickle_decoder')");
+# Two slots from the same place, the second to send everything again.
+$node->safe_psql($db, "SELECT pg_create_logical_replication_slot(s, 'pg_trickle_decoder') FROM unnest(ARRAY['fwd', 'again']) s");
 
 subtest 'rows arrive' => sub {
 	refresh(q{INSERT INTO item SELECT g, 'k' || g % 3, g FROM generate_series(1, 200) g});
@@ -125,7 +126,7 @@ subtest 'rows arrive' => sub {
 
 subtest 'envelope compact, CloudEvents, topics of their own' => sub {
 	my %settings = (
-		'source.slot' => 'compact', 'source.envelope' => 'compact', 'topics.cloudevents' => 'on',
+		'source.slot' => 'compact', 'source.snapshot' => 'never', 'source.envelope' => 'compact', 'topics.cloudevents' => 'on',
 		'topics.schemas' => 'c.schemas', 'topics.transactions' => 'c.transactions', 'map.public.st' => 'mapped');
 
 	run_forwarder($node, $brokers, \%settings, '--once');

@@ -39,6 +39,7 @@ static const Setting settings[] = {
 	{"source", "conninfo", TEXT, AT(conninfo), "", NULL, 0, 0},
 	{"source", "slot", TEXT, AT(slot), "", NULL, 0, 0},
 	{"source", "create_slot", SWITCH, AT(create_slot), "off", NULL, 0, 0},
+	{"source", "snapshot", CHOICE, AT(snapshot), "initial", "never initial", 0, 0},
 	{"source", "tables", TEXT, AT(tables), "", NULL, 0, 0},
 	{"source", "exclude_tables", TEXT, AT(exclude_tables), "", NULL, 0, 0},
 	{"source", "envelope", CHOICE, AT(debezium), "debezium", "compact debezium", 0, 0},

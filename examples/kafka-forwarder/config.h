@@ -33,6 +33,7 @@ typedef struct FwdConfig
 	char *conninfo;
 	char *slot;
 	int create_slot;
+	int snapshot; /* when we create it */
 	char *tables;
 	char *exclude_tables;
 	int debezium; /* envelope */

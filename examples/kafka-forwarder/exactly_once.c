@@ -364,6 +364,8 @@ fwd_eo_due(const FwdExactlyOnce *eo)
 		return 0;
 	if (eo->phase == OPEN)
 	{
+		if (eo->positions->whole)
+			return -1;
 		if (eo->records >= eo->config->transaction_records)
 			return 0;
 		at = eo->opened_at +
@@ -392,6 +394,9 @@ fwd_eo_flush(FwdExactlyOnce *eo, int milliseconds, FwdError *error)
 		return fwd_fail(error, FWD_RETRY, NULL, "a record was not produced as a whole");
 	if (eo->phase == CLOSED && (!is_idle(eo) || !open_transaction(eo, error)))
 		return error->outcome == FWD_FINE;
+	/* Given up within what must be whole. */
+	if (eo->phase == OPEN && eo->positions->whole)
+		return false;
 	if (eo->phase == OPEN && !begin_commit(eo, error))
 		return false;
 	return go_on_with_commit(eo, milliseconds, error) && eo->phase == CLOSED;

@@ -35,7 +35,7 @@ put_metric(FILE *out, const char *name, const char *type, const char *help, doub
 static char *
 render(const FwdMetrics *m)
 {
-	static const char ops[] = "cudt";
+	static const char ops[] = "cudtr";
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
@@ -45,7 +45,7 @@ render(const FwdMetrics *m)
 		return NULL;
 	fprintf(out, "# HELP pg_trickle_forwarder_rows_total Rows read, by operation.\n"
 				 "# TYPE pg_trickle_forwarder_rows_total counter\n");
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		fprintf(out, "pg_trickle_forwarder_rows_total{op=\"%c\"} %" PRIu64 "\n", ops[i],
 				m->rows[i]);
 	put_metric(out, "records_total", "counter", "Records given to the producer.", m->records);

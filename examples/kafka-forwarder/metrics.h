@@ -16,7 +16,7 @@
 
 typedef struct FwdMetrics
 {
-	uint64_t rows[4]; /* c u d t */
+	uint64_t rows[5]; /* c u d t r */
 	uint64_t records;
 	uint64_t record_bytes;
 	uint64_t skipped;

@@ -51,7 +51,7 @@ fwd_positions_commit(FwdPositions *positions, uint64_t end_lsn)
 	if (!positions->open)
 		return;
 	positions->newest->end_lsn = end_lsn;
-	positions->open = false;
+	positions->open = positions->whole = false;
 	if (end_lsn > positions->received)
 		positions->received = end_lsn;
 	advance(positions);
@@ -102,7 +102,7 @@ fwd_positions_rewind(FwdPositions *positions)
 		positions->oldest = next;
 	}
 	positions->newest = NULL;
-	positions->open = false;
+	positions->open = positions->whole = false;
 	positions->count = 0;
 	positions->received = positions->confirmed;
 }

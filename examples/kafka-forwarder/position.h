@@ -22,6 +22,7 @@ typedef struct FwdPositions
 	FwdTransaction *oldest;
 	FwdTransaction *newest; /* the one that is open, if open */
 	bool open;
+	bool whole;			/* the open one must not be split */
 	size_t count;		/* transactions that cannot be confirmed yet */
 	uint64_t confirmed; /* may be told to the server */
 	uint64_t received;	/* everything before it has arrived */

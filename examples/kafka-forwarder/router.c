@@ -312,7 +312,7 @@ typedef struct HeaderTexts
 {
 	char lsn[24];
 	char seq[24];
-	char id[96];
+	char id[96 + TOPIC_LENGTH];
 	char type[24];
 	char time[40];
 } HeaderTexts;
@@ -324,8 +324,9 @@ add_cloudevents(const FwdRouter *router, const Row *row, FwdRecord *record, Head
 	struct tm utc;
 	size_t length;
 
-	snprintf(texts->id, sizeof(texts->id), "%s:%s:%s", router->server->system_id, texts->lsn,
-			 texts->seq);
+	/* Rows of a snapshot are numbered within their table. */
+	snprintf(texts->id, sizeof(texts->id), "%s:%s:%s%s%s", router->server->system_id, texts->lsn,
+			 texts->seq, row->op == 'r' ? ":" : "", row->op == 'r' ? row->table->topic : "");
 	snprintf(texts->type, sizeof(texts->type), "pg_trickle.row.%c", row->op);
 	gmtime_r(&seconds, &utc);
 	length = strftime(texts->time, sizeof(texts->time), "%Y-%m-%dT%H:%M:%S", &utc);
@@ -344,7 +345,7 @@ send_row(FwdRouter *router, const Row *row, FwdSpan line, const Buffer *key, int
 		 FwdError *error)
 {
 	const Table *table = row->table;
-	FwdRecord record = {.topic = table->topic, .place = row->place};
+	FwdRecord record = {.topic = table->topic, .place = row->place, .first = row->op == 'r'};
 	HeaderTexts texts;
 
 	record.place.part = part;
@@ -408,7 +409,7 @@ send_keyed(FwdRouter *router, const Row *row, FwdSpan line, FwdError *error)
 static bool
 take_row(FwdRouter *router, Row *row, FwdSpan line, FwdError *error)
 {
-	static const char ops[] = "cudt";
+	static const char ops[] = "cudtr";
 
 	if (row->table == NULL || row->table->topic == NULL || row->place.lsn == 0 ||
 		row->place.seq == 0)
@@ -519,7 +520,7 @@ take_debezium_row(FwdRouter *router, FwdSpan line, FwdError *error)
 			row.ts = fwd_json_int(value) * 1000;
 	}
 	/* A later version of the format may have more kinds; they are not rows to us. */
-	if (row.op == '\0' || strchr("cudt", row.op) == NULL)
+	if (row.op == '\0' || strchr("cudtr", row.op) == NULL)
 		return true;
 	return take_row(router, &row, line, error);
 }
@@ -619,7 +620,7 @@ take_line(FwdRouter *router, FwdSpan line, FwdError *error)
 	if (fwd_span_is(name, "before"))
 		return take_debezium_row(router, line, error);
 	if (fwd_span_is(name, "v") && fwd_json_next(&scan, &name, &op) && op.length == 3 &&
-		strchr("cudt", op.data[1]) != NULL)
+		strchr("cudtr", op.data[1]) != NULL)
 		return take_compact_row(router, op.data[1], line, error);
 	if (fwd_span_is(op, "\"begin\""))
 		return take_begin(router, line, error);

@@ -16,6 +16,7 @@
 
 #include "router.h"
 #include "session.h"
+#include "snapshot.h"
 
 /* Messages between two looks at everything else. */
 #define MESSAGES_PER_TURN 500
@@ -84,7 +85,7 @@ fwd_session_wait(FwdForwarder *forwarder, int milliseconds)
 		wait_for(forwarder, -1, -1, (int) ((until - fwd_now_us()) / 1000) + 1);
 }
 
-/* -- beginning -- */
+/* -- whose server -- */
 
 static bool
 check_server(Session *session, FwdError *error)
@@ -111,38 +112,7 @@ check_server(Session *session, FwdError *error)
 	return true;
 }
 
-static bool
-open_session(Session *session, FwdError *error)
-{
-	FwdForwarder *forwarder = session->forwarder;
-
-	session->source = fwd_source_connect(&forwarder->config, &session->server, error);
-	if (session->source == NULL || !check_server(session, error))
-		return false;
-	session->origin = (FwdOrigin){session->server.system_id, session->server.flushed,
-								  session->server.slot_confirmed};
-	if (forwarder->dry_run)
-		session->sink = fwd_stdout_open(&forwarder->positions, &forwarder->metrics);
-	else
-		session->sink = fwd_kafka_open(&forwarder->config, &forwarder->positions,
-									   &forwarder->metrics, &session->origin, error);
-	if (session->sink == NULL ||
-		(!forwarder->dry_run && !fwd_kafka_take_over(session->sink, error)))
-		return false;
-	session->router = fwd_router_open(&forwarder->config, &session->server, session->sink,
-									  &forwarder->positions, &forwarder->metrics);
-	if (forwarder->once && forwarder->until == 0)
-		forwarder->until = session->server.flushed;
-	if (!fwd_source_start(session->source, forwarder->positions.confirmed, error))
-		return false;
-	fwd_log("info", "streaming from slot \"%s\" of database \"%s\"", forwarder->config.slot,
-			session->server.database);
-	forwarder->metrics.streaming = true;
-	forwarder->metrics.last_heard_us = fwd_now_us();
-	return true;
-}
-
-/* -- streaming -- */
+/* -- what others hear of us -- */
 
 static bool
 tell_server(Session *session, bool want_reply, FwdError *error)
@@ -223,6 +193,135 @@ update_throttle(Session *session)
 		session->forwarder->metrics.throttled++;
 	}
 }
+
+/* -- the initial snapshot -- */
+
+/* As much as is there without waiting. */
+static FwdRead
+read_snapshot(Session *session, FwdSnapshot *snapshot, FwdError *error)
+{
+	FwdRead kind;
+	FwdSpan lines;
+
+	for (;;)
+	{
+		update_throttle(session);
+		if (session->throttled || session->sink->ops->due(session->sink) == 0)
+			return FWD_READ_NOTHING;
+		kind = fwd_snapshot_read(snapshot, &lines, error);
+		if (kind != FWD_READ_DATA)
+			return kind;
+		if (!fwd_router_take(session->router, lines, error))
+			return FWD_READ_FAILED;
+	}
+}
+
+static bool
+copy_snapshot(Session *session, FwdSnapshot *snapshot, FwdError *error)
+{
+	FwdForwarder *forwarder = session->forwarder;
+	FwdRead kind;
+
+	while ((kind = read_snapshot(session, snapshot, error)) != FWD_READ_END)
+	{
+		if (kind == FWD_READ_FAILED || !session->sink->ops->poll(session->sink, error))
+			return false;
+		update_metrics(session);
+		show_progress(session);
+		wait_for(forwarder, session->throttled ? -1 : fwd_snapshot_socket(snapshot),
+				 session->sink->socket, 100);
+		if (forwarder->stop)
+			return fwd_fail(error, FWD_RETRY, NULL, "ended during the initial snapshot");
+		if (!fwd_snapshot_fill(snapshot, error))
+			return false;
+	}
+	return true;
+}
+
+/* Until all of it is acknowledged. */
+static bool
+finish_snapshot(Session *session, FwdError *error)
+{
+	FwdForwarder *forwarder = session->forwarder;
+
+	while (!session->sink->ops->flush(session->sink, 100))
+	{
+		if (!session->sink->ops->poll(session->sink, error))
+			return false;
+		update_metrics(session);
+		wait_for(forwarder, -1, session->sink->socket, 0);
+		if (forwarder->stop)
+			return fwd_fail(error, FWD_RETRY, NULL, "ended during the initial snapshot");
+	}
+	/* What was refused shows here. */
+	return session->sink->ops->poll(session->sink, error);
+}
+
+/* All of it is one transaction, which ends where the slot begins. */
+static bool
+take_snapshot(Session *session, FwdError *error)
+{
+	FwdForwarder *forwarder = session->forwarder;
+	FwdPositions *positions = &forwarder->positions;
+	uint64_t lsn = session->server.slot_confirmed;
+	FwdSnapshot *snapshot = fwd_snapshot_open(&forwarder->config, &session->server, error);
+	bool fine;
+
+	if (snapshot == NULL)
+		return false;
+	fwd_positions_begin(positions);
+	positions->whole = true;
+	fine = copy_snapshot(session, snapshot, error);
+	fwd_snapshot_close(snapshot);
+	if (!fine || !session->sink->ops->ended(session->sink, lsn, error))
+		return false;
+	fwd_positions_commit(positions, lsn);
+	if (!finish_snapshot(session, error))
+		return false;
+	fwd_log("info", "the initial snapshot is complete: %" PRIu64 " rows",
+			forwarder->metrics.rows[4]);
+	return true;
+}
+
+/* -- beginning -- */
+
+static bool
+open_session(Session *session, FwdError *error)
+{
+	FwdForwarder *forwarder = session->forwarder;
+
+	session->source = fwd_source_connect(&forwarder->config, &session->server, error);
+	if (session->source == NULL || !check_server(session, error))
+		return false;
+	session->origin = (FwdOrigin){session->server.system_id, session->server.flushed,
+								  session->server.slot_confirmed};
+	if (forwarder->dry_run)
+		session->sink = fwd_stdout_open(&forwarder->positions, &forwarder->metrics);
+	else
+		session->sink = fwd_kafka_open(&forwarder->config, &forwarder->positions,
+									   &forwarder->metrics, &session->origin, error);
+	if (session->sink == NULL ||
+		(!forwarder->dry_run && !fwd_kafka_take_over(session->sink, error)))
+		return false;
+	session->router = fwd_router_open(&forwarder->config, &session->server, session->sink,
+									  &forwarder->positions, &forwarder->metrics);
+	if (forwarder->once && forwarder->until == 0)
+		forwarder->until = session->server.flushed;
+	if (session->server.snapshot[0] != '\0' && !take_snapshot(session, error))
+		return false;
+	if (session->server.slot_is_new && !forwarder->dry_run &&
+		!fwd_source_keep_slot(session->source, error))
+		return false;
+	if (!fwd_source_start(session->source, forwarder->positions.confirmed, error))
+		return false;
+	fwd_log("info", "streaming from slot \"%s\" of database \"%s\"", forwarder->config.slot,
+			session->server.database);
+	forwarder->metrics.streaming = true;
+	forwarder->metrics.last_heard_us = fwd_now_us();
+	return true;
+}
+
+/* -- streaming -- */
 
 static bool
 take_message(Session *session, FwdRead kind, const FwdMessage *message, FwdError *error)

@@ -58,6 +58,7 @@ typedef struct FwdRecord
 	size_t value_length;
 	FwdPlace place;
 	bool again; /* to be sent in each session, place or not */
+	bool first; /* of the snapshot: into empty topics only */
 	int header_count;
 	FwdHeader headers[FWD_MAX_HEADERS];
 } FwdRecord;

@@ -18,6 +18,9 @@
 
 #define BROKER_MS 10000
 
+/* As long as brokers allow by default, since the initial snapshot is one transaction. */
+#define TRANSACTION_MS "900000"
+
 /* What librdkafka needs for a record besides its bytes; counts towards forwarder.queue_mb. */
 #define RECORD_COST 320
 
@@ -146,6 +149,7 @@ make_conf(KafkaSink *sink, FwdError *error)
 	snprintf(kilobytes, sizeof(kilobytes), "%d", 1024 * (sink->config->queue_mb + 64));
 	if (set(conf, "queue.buffering.max.messages", "10000000", error) &&
 		set(conf, "linger.ms", "5", error) && set(conf, "client.id", sink->config->slot, error) &&
+		set(conf, "transaction.timeout.ms", TRANSACTION_MS, error) &&
 		fwd_kafka_configure(conf, sink->config, error) &&
 		set(conf, "queue.buffering.max.kbytes", kilobytes, error) &&
 		set_delivery(conf, sink->config, error) && set(conf, "acks", "all", error) &&
@@ -288,6 +292,14 @@ produce(KafkaSink *sink, Topic *topic, const FwdRecord *record, int partition, F
 	rd_kafka_headers_t *headers;
 	rd_kafka_resp_err_t err;
 
+	if (record->first && topic->last[partition].lsn != 0)
+		return fwd_fail(
+			error, FWD_FATAL,
+			"Empty the topic and begin anew; or set source.snapshot = never if you know that "
+			"nothing is missing.",
+			"the topic \"%s\" has records already, but the replication slot is new: rows that are "
+			"gone by now would stay in it",
+			topic->name);
 	if (!record->again && fwd_place_compare(&record->place, &topic->last[partition]) <= 0)
 	{
 		sink->base.metrics->skipped++;
@@ -356,7 +368,7 @@ kafka_put(FwdSink *base, const FwdRecord *record, FwdError *error)
 
 	if (sink->exactly_once == NULL)
 		return produce_all(sink, record, error);
-	if (!record->again && fwd_eo_has(sink->exactly_once, &record->place))
+	if (!record->again && !record->first && fwd_eo_has(sink->exactly_once, &record->place))
 	{
 		base->metrics->skipped++;
 		return true;

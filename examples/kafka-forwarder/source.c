@@ -18,6 +18,8 @@ struct FwdSource
 {
 	const FwdConfig *config;
 	PGconn *conn;
+	const char *slot; /* the one to read: the configured one, or new_slot */
+	char new_slot[64];
 	bool streaming;
 	char *copied; /* the message that was read last */
 };
@@ -35,7 +37,7 @@ fwd_now_us(void)
 static FwdOutcome
 classify(const char *sqlstate)
 {
-	static const char *const fatal[] = {"0A", "22",	   "28",	"3D",	 "42",
+	static const char *const fatal[] = {"0A", "22",	   "28",	"3D",	 "3F", "42",
 										"54", "55000", "58P01", "XX002", NULL};
 
 	if (sqlstate == NULL)
@@ -51,6 +53,9 @@ hint_for(const char *sqlstate, const char *server_hint)
 {
 	if (sqlstate == NULL)
 		return server_hint;
+	if (strcmp(sqlstate, "42883") == 0 || strcmp(sqlstate, "3F000") == 0)
+		return "The initial snapshot needs the extension pg_trickle in the database. Or set "
+			   "source.snapshot = never.";
 	if (strcmp(sqlstate, "55006") == 0)
 		return "Another process reads this slot, perhaps an older forwarder; see "
 			   "pg_replication_slots.active_pid.";
@@ -70,8 +75,8 @@ hint_for(const char *sqlstate, const char *server_hint)
 	return NULL;
 }
 
-static bool
-fail_with_result(FwdSource *source, PGresult *result, const char *what, FwdError *error)
+bool
+fwd_fail_with_result(PGconn *conn, const PGresult *result, const char *what, FwdError *error)
 {
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -79,9 +84,15 @@ fail_with_result(FwdSource *source, PGresult *result, const char *what, FwdError
 
 	fwd_fail(error, classify(sqlstate),
 			 hint_for(sqlstate, PQresultErrorField(result, PG_DIAG_MESSAGE_HINT)), "%s: %s%s%s%s%s",
-			 what, message != NULL ? message : PQerrorMessage(source->conn),
-			 detail != NULL ? " (" : "", detail != NULL ? detail : "", detail != NULL ? ")" : "",
-			 "");
+			 what, message != NULL ? message : PQerrorMessage(conn), detail != NULL ? " (" : "",
+			 detail != NULL ? detail : "", detail != NULL ? ")" : "", "");
+	return false;
+}
+
+static bool
+fail_with_result(FwdSource *source, PGresult *result, const char *what, FwdError *error)
+{
+	fwd_fail_with_result(source->conn, result, what, error);
 	PQclear(result);
 	return false;
 }
@@ -135,20 +146,55 @@ identify(FwdSource *source, FwdServer *server, FwdError *error)
 	return true;
 }
 
+/*
+ * A slot that goes with the connection. The one that stays is a copy of it, made when the
+ * snapshot is in the topics: whoever dies before has left nothing that looks complete.
+ */
 static bool
-create_slot(FwdSource *source, FwdError *error)
+create_slot(FwdSource *source, FwdServer *server, FwdError *error)
+{
+	char sql[256];
+	PGresult *result;
+
+	snprintf(source->new_slot, sizeof(source->new_slot), "pgt_forwarder_%d",
+			 PQbackendPID(source->conn));
+	snprintf(sql, sizeof(sql),
+			 "CREATE_REPLICATION_SLOT \"%s\" TEMPORARY LOGICAL " PLUGIN " %sEXPORT_SNAPSHOT",
+			 source->new_slot, source->config->snapshot ? "" : "NO");
+	result = query(source, sql, "could not create the replication slot", error);
+	if (result == NULL)
+		return false;
+	source->slot = source->new_slot;
+	server->slot_is_new = true;
+	fwd_parse_lsn(PQgetvalue(result, 0, 1), &server->slot_confirmed);
+	if (source->config->snapshot)
+		snprintf(server->snapshot, sizeof(server->snapshot), "%s", PQgetvalue(result, 0, 2));
+	PQclear(result);
+	return true;
+}
+
+bool
+fwd_source_keep_slot(FwdSource *source, FwdError *error)
 {
 	char sql[256];
 	PGresult *result;
 
 	snprintf(sql, sizeof(sql),
-			 "CREATE_REPLICATION_SLOT \"%s\" LOGICAL " PLUGIN " NOEXPORT_SNAPSHOT",
-			 source->config->slot);
+			 "SELECT pg_catalog.pg_copy_logical_replication_slot('%s', '%s', false)",
+			 source->new_slot, source->config->slot);
 	result = query(source, sql, "could not create the replication slot", error);
 	if (result == NULL)
 		return false;
 	PQclear(result);
 	fwd_log("info", "created the replication slot \"%s\"", source->config->slot);
+	source->slot = source->config->slot;
+	/* It would hold back WAL as long as the connection lives. */
+	snprintf(sql, sizeof(sql), "SELECT pg_catalog.pg_drop_replication_slot('%s')",
+			 source->new_slot);
+	result = query(source, sql, "could not drop the temporary replication slot", error);
+	if (result == NULL)
+		return false;
+	PQclear(result);
 	return true;
 }
 
@@ -193,7 +239,7 @@ find_slot(FwdSource *source, FwdServer *server, FwdError *error)
 	if (PQntuples(found) == 1)
 		fine = check_slot(source, found, server, error);
 	else if (source->config->create_slot)
-		fine = create_slot(source, error);
+		fine = create_slot(source, server, error);
 	else
 		fine = fwd_fail(error, FWD_FATAL,
 						"Set source.create_slot = on, or create the slot with " PLUGIN ".",
@@ -208,6 +254,7 @@ fwd_source_connect(const FwdConfig *config, FwdServer *server, FwdError *error)
 	FwdSource *source = fwd_alloc(sizeof(FwdSource));
 
 	source->config = config;
+	source->slot = config->slot;
 	memset(server, 0, sizeof(*server));
 	if (!connect_server(source, error) || !identify(source, server, error) ||
 		!find_slot(source, server, error))
@@ -218,13 +265,40 @@ fwd_source_connect(const FwdConfig *config, FwdServer *server, FwdError *error)
 	return source;
 }
 
-/* Add , "name" 'value'. In this grammar only the quote itself is doubled. */
 static void
-add_option(char *sql, const char *name, const char *value)
+set_option(FwdOptions *options, const char *name, const char *value)
+{
+	options->names[options->count] = name;
+	options->values[options->count++] = value;
+}
+
+void
+fwd_source_options(const FwdConfig *config, FwdOptions *options)
+{
+	memset(options, 0, sizeof(*options));
+	snprintf(options->bytes, sizeof(options->bytes), "%d", config->max_message_bytes);
+	set_option(options, "format", "json");
+	set_option(options, "format_version", "1");
+	set_option(options, "envelope", config->debezium ? "debezium" : "compact");
+	set_option(options, "oversize", config->oversize_omit ? "omit" : "error");
+	set_option(options, "max_message_bytes", options->bytes);
+	/* Each message is a system call and a wake-up on both sides, however many rows are in it. */
+	set_option(options, "batch_bytes", "65536");
+	if (config->tables[0] != '\0')
+		set_option(options, "tables", config->tables);
+	if (config->exclude_tables[0] != '\0')
+		set_option(options, "exclude_tables", config->exclude_tables);
+	if (config->prefix[0] != '\0')
+		set_option(options, "topic_prefix", config->prefix);
+}
+
+/* Add "name" 'value'. In this grammar only the quote itself is doubled. */
+static void
+add_option(char *sql, bool comma, const char *name, const char *value)
 {
 	char *at = sql + strlen(sql);
 
-	at += sprintf(at, ", \"%s\" '", name);
+	at += sprintf(at, "%s\"%s\" '", comma ? ", " : "", name);
 	for (; *value != '\0'; value++)
 	{
 		if (*value == '\'')
@@ -237,27 +311,19 @@ add_option(char *sql, const char *name, const char *value)
 bool
 fwd_source_start(FwdSource *source, uint64_t lsn, FwdError *error)
 {
-	const FwdConfig *config = source->config;
-	size_t size = 1024 + 2 * (strlen(config->tables) + strlen(config->exclude_tables) +
-							  strlen(config->prefix));
-	char *sql = fwd_alloc(size);
-	char bytes[16];
+	FwdOptions options;
+	size_t size = 256;
+	char *sql;
 	PGresult *result;
 
-	snprintf(sql, size,
-			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (\"format\" 'json', "
-			 "\"format_version\" '1', \"include_schema\" 'on', \"include_refresh\" 'on'",
-			 config->slot, (unsigned) (lsn >> 32), (unsigned) lsn);
-	snprintf(bytes, sizeof(bytes), "%d", config->max_message_bytes);
-	add_option(sql, "envelope", config->debezium ? "debezium" : "compact");
-	add_option(sql, "oversize", config->oversize_omit ? "omit" : "error");
-	add_option(sql, "max_message_bytes", bytes);
-	if (config->tables[0] != '\0')
-		add_option(sql, "tables", config->tables);
-	if (config->exclude_tables[0] != '\0')
-		add_option(sql, "exclude_tables", config->exclude_tables);
-	if (config->prefix[0] != '\0')
-		add_option(sql, "topic_prefix", config->prefix);
+	fwd_source_options(source->config, &options);
+	for (int i = 0; i < options.count; i++)
+		size += strlen(options.names[i]) + 2 * strlen(options.values[i]) + 8;
+	sql = fwd_alloc(size);
+	snprintf(sql, size, "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (", source->slot,
+			 (unsigned) (lsn >> 32), (unsigned) lsn);
+	for (int i = 0; i < options.count; i++)
+		add_option(sql, i > 0, options.names[i], options.values[i]);
 	strcat(sql, ")");
 	result = PQexec(source->conn, sql);
 	free(sql);
