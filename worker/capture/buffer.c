@@ -236,6 +236,14 @@ pgt_capture_create_segments(PgtSource *source, Bitmapset *columns)
 		pgt_capture_append_marker(source->relid, source->source_id);
 }
 
+/* Members of an extension cannot be dropped as such. */
+static void
+release_from_extension(Oid class, Oid object)
+{
+	(void) deleteDependencyRecordsForClass(class, object, ExtensionRelationId,
+										   DEPENDENCY_EXTENSION);
+}
+
 void
 pgt_capture_drop_segments(int64 source_id)
 {
@@ -245,12 +253,15 @@ pgt_capture_drop_segments(int64 source_id)
 	{
 		ObjectAddress segment = {
 			RelationRelationId, get_relname_relid(pgt_source_buffer_name(source_id, i), schema), 0};
+		Oid row_type;
 
 		if (!OidIsValid(segment.objectId))
 			continue;
-		/* Members of an extension cannot be dropped as such. */
-		(void) deleteDependencyRecordsForClass(RelationRelationId, segment.objectId,
-											   ExtensionRelationId, DEPENDENCY_EXTENSION);
+		row_type = get_rel_type_id(segment.objectId);
+		release_from_extension(RelationRelationId, segment.objectId);
+		/* From 17 on pg_upgrade makes these members, too. */
+		release_from_extension(TypeRelationId, row_type);
+		release_from_extension(TypeRelationId, get_array_type(row_type));
 		CommandCounterIncrement();
 		performDeletion(&segment, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	}
