@@ -25,7 +25,10 @@ is(sql_value($node, q{
 		UNION ALL
 		SELECT 'pg_policy'::regclass, p.oid FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
 		WHERE c.relnamespace = 'pgtrickle'::regnamespace) o (classid, objid)
-	WHERE coalesce(obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)), '') = ''}),
+	-- From 17 on the types of a table's rows and of their arrays are members, too.
+	WHERE NOT (classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_depend i
+			WHERE i.classid = o.classid AND i.objid = o.objid AND i.deptype = 'i'))
+		AND coalesce(obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)), '') = ''}),
 	'', 'every object of the extension has a comment');
 is(sql_value($node, q{SELECT string_agg(nspname, ', ') FROM pg_namespace
 	WHERE nspname LIKE 'pgtrickle%' AND obj_description(oid, 'pg_namespace') IS NULL}),
