@@ -57,6 +57,9 @@ SELECT pgtrickle.create_stream_table('pu_a.b', 'SELECT id FROM src'), pgtrickle.
 SELECT pgtrickle.stream_table_to_publication('pu_a.b') AS first, pgtrickle.stream_table_to_publication('pu.a_b') ~ '^pgt_pu_a_b_[0-9a-f]{8}$' AS second;
 SELECT pgtrickle.create_stream_table(format('pu.%I', repeat('ä', 31)), 'SELECT id FROM src'), pgtrickle.create_stream_table(format('pu.%I', repeat('ä', 30) || 'b'), 'SELECT id FROM src');
 SELECT count(DISTINCT p), max(octet_length(p)) AS longest FROM (SELECT pgtrickle.stream_table_to_publication(format('pu.%I', n)) AS p FROM unnest(ARRAY[repeat('ä', 31), repeat('ä', 30) || 'b']) n) q;
+SELECT pgtrickle.create_stream_table('pu.' || repeat('l', 60), 'SELECT id FROM src') IS NOT NULL AS made;
+SELECT p, octet_length(p) FROM pgtrickle.stream_table_to_publication('pu.' || repeat('l', 60)) p;
+SELECT pgtrickle.drop_stream_table('pu.' || repeat('l', 60));
 SELECT pgtrickle.create_stream_table('pu."We""ird. name"', 'SELECT id FROM src');
 SELECT pgtrickle.stream_table_to_publication('pu."We""ird. name"');
 
@@ -64,7 +67,7 @@ SELECT pgtrickle.stream_table_to_publication('pu."We""ird. name"');
 SELECT pgtrickle.drop_stream_table('pu."We""ird. name"');
 ALTER PUBLICATION pgt_pu_a_b ADD TABLE src;
 DROP SCHEMA pu_a CASCADE;
-SELECT count(*) FROM pg_publication WHERE pubname = 'pgt_pu_We"ird. name';
+SELECT count(*) FROM pg_publication WHERE pubname = 'pgt_pu_we_ird__name';
 SELECT pubname, tablename FROM pg_publication_tables WHERE pubname = 'pgt_pu_a_b';
 DROP PUBLICATION pgt_pu_a_b;
 SELECT pgtrickle.stream_table_to_publication('s');
