@@ -77,7 +77,7 @@ SKIP:
 		set('restart_after_crash', 'off');
 		reload('pg_trickle.test_points', "$point=kill");
 		$node->psql('postgres', 'UPDATE t SET v = v - 1, k = (k + 7) % 10 WHERE id % 2 = 0');
-		$node->wait_for_log(qr/because restart_after_crash is off/, $log);
+		$node->wait_for_log(qr{because "?restart_after_crash"? is off}, $log);
 		# The processes are on their way out, the file of the postmaster is the last to go.
 		my $pid_file = $node->data_dir . '/postmaster.pid';
 		for (1 .. 600)
