@@ -22,6 +22,7 @@ export PG_CONFIG PGT_CC PGT_CPPFLAGS PGT_CFLAGS PGT_FORMAT_CHECK
 
 PARTS := $(patsubst %/Makefile,%,$(wildcard worker/Makefile decoder/Makefile sql/Makefile))
 SANDBOX = t/lib/sandbox.sh
+OTHERS = @t/lib/chroot.sh others
 
 all: $(PARTS)
 
@@ -51,6 +52,7 @@ deps:
 
 check:
 	$(MAKE) --no-print-directory deps DEPS=java
+	$(if $(TESTS),$(if $(filter t/7%,$(TESTS)),$(OTHERS)),$(OTHERS))
 	$(SANDBOX) --test-points -- t/lib/prove.sh $(TESTS)
 
 # Versions that this machine does not have come from Debian's other releases, in chroots.

@@ -2,6 +2,7 @@
 # chroot.sh make VERSION                  a Debian that has PostgreSQL VERSION, with all that the tests need
 # chroot.sh have VERSION                  is it there, and may we use it?
 # chroot.sh run VERSION COMMAND [ARG...]  the command in it, in this checkout
+# chroot.sh others                        makes those that t/700_other_servers.pl runs in, if it can
 # chroot.sh remove                        all of them
 #
 # The packages of another Debian release would replace this machine's libc, so other
@@ -60,17 +61,19 @@ done
 
 make_chroot() {
 	local new=$root.new log=$root.log
-	[ "$(id -u)" = 0 ] || fail "only root can make $root"
+	if [ "$(id -u)" != 0 ]; then
+		[ -e "$root" ] || fail "only root can make $root"
+		return 0
+	fi
+	in_namespace || fail "mount namespaces are not allowed here"
 	mkdir -p "$chroots"
 	exec 9>>"$root.lock"
 	flock 9
 	if [ ! -e "$root" ]; then
-		"$here/t/lib/deps.sh" servers
-		in_namespace || fail "mount namespaces are not allowed here"
 		[ "$(df --output=avail -B 1M "$chroots" | tail -n 1)" -gt 4000 ] || fail "less than 4 GB left in $chroots"
 		say "making a Debian $suite with PostgreSQL $version in $root"
 		rm -rf --one-file-system "$new"
-		timeout 600 debootstrap --variant=minbase --include=make,ca-certificates "$suite" "$new" "$mirror" >"$log" 2>&1 ||
+		timeout "$patience" debootstrap --variant=minbase --include=make,ca-certificates "$suite" "$new" "$mirror" >"$log" 2>&1 ||
 			{ tail -n 5 "$log" >&2; fail "debootstrap could not make $new ($log)"; }
 		# No server starts, no cluster is made.
 		printf '#!/bin/sh\nexit 101\n' >"$new/usr/sbin/policy-rc.d"
@@ -79,7 +82,7 @@ make_chroot() {
 		echo 'create_main_cluster = false' >"$new/etc/postgresql-common/createcluster.conf"
 		# A mirror may be a few weeks behind; what it has is signed all the same.
 		echo 'Acquire::Check-Valid-Until "false";' >"$new/etc/apt/apt.conf.d/50mirror"
-		root=$new in_chroot apt-get -y -q -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
+		root=$new in_chroot timeout "$patience" apt-get -y -q -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
 			install --no-install-recommends "postgresql-$version" "postgresql-server-dev-$version" </dev/null >>"$log" 2>&1 ||
 			{ tail -n 5 "$log" >&2; fail "could not install PostgreSQL $version in $new ($log)"; }
 		mv "$new" "$root"
@@ -96,19 +99,35 @@ in_namespace() {
 	unshare --mount --ipc "${user[@]}" mount -t tmpfs none /mnt 2>/dev/null
 }
 
-action=${1:-}
-[ $# -eq 0 ] || shift
-if [ "$action" != remove ]; then
+choose_version() {
 	version=${1:-}
-	[ $# -eq 0 ] || shift
 	suite=${release[${version:-0}]:-}
 	[ -n "$suite" ] || fail "no Debian release with PostgreSQL '$version' is known (${!release[*]} are)"
 	root=$chroots/$version
 	bindir=/usr/lib/postgresql/$version/bin
-fi
+}
+
+# Seconds for debootstrap, and again for packages.
+patience=900
+action=${1:-}
+[ $# -eq 0 ] || shift
+case $action in make | have | run) choose_version "$@"; shift ;; esac
 
 case $action in
-	make) make_chroot ;;
+	make)
+		[ "$(id -u)" != 0 ] || "$here/t/lib/deps.sh" servers
+		make_chroot
+		;;
+	others)
+		# The tests that need them say so if they are not there; a slow mirror must not stop all others.
+		patience=150
+		[ "$(id -u)" = 0 ] && in_namespace && "$here/t/lib/deps.sh" servers || exit 0
+		own=$("${PG_CONFIG:-pg_config}" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+		for other in 17 18; do
+			[ "$other" = "$own" ] || { choose_version "$other"; make_chroot || true; } &
+		done
+		wait
+		;;
 	have)
 		[ -x "$root$bindir/pg_config" ] || fail "$root is not there (as root: t/lib/chroot.sh make $version)"
 		in_namespace || fail "the kernel does not allow $(id -un) namespaces of its own"
