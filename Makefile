@@ -121,6 +121,10 @@ bench-decoder: DEPS = decoders
 bench-decoder: deps
 	$(SANDBOX) -- perl t/bench/decoder/decoder.pl $(DECODER)
 
+bench-forwarder: DEPS = java
+bench-forwarder: deps
+	$(SANDBOX) -- perl t/bench/forwarder.pl $(FORWARDER)
+
 bench-memory: deps
 	$(SANDBOX) -- perl t/bench/memory.pl $(MEMORY)
 
@@ -164,10 +168,11 @@ help:
 	@echo '  make bench-replay         regret of AUTO on replayed traces; no server needed'
 	@echo '  make bench-sla            SLAs met when the workers have 0.8, 1.0 and 1.2 of their time to do'
 	@echo '  make bench-decoder        what output plugins cost a walsender, ours and others'
+	@echo '  make bench-forwarder      rows a second into Kafka, delays, memory'
 	@echo '  make bench-memory         millions of changed rows, thousands of refreshes: private memory'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check check-all lint format coverage \
-	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-forwarder bench-memory demo demo-keep check-version-sync clean help

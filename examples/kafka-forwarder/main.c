@@ -210,6 +210,7 @@ main(int argc, char **argv)
 	int status;
 
 	fwd_config_defaults(&forwarder.config);
+	forwarder.metrics.positions = &forwarder.positions;
 	status = read_command_line(argc, argv, &forwarder, &check, &error);
 	if (status >= 0)
 		return status;

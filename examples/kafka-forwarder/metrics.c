@@ -32,6 +32,25 @@ put_metric(FILE *out, const char *name, const char *type, const char *help, doub
 			name, help, name, type, name, value);
 }
 
+static void
+put_delays(FILE *out, const FwdPositions *positions)
+{
+	static const int bounds[FWD_DELAY_COUNT] = FWD_DELAYS;
+	const char *name = "pg_trickle_forwarder_commit_to_acknowledged_seconds";
+	uint64_t count = 0;
+
+	fprintf(out,
+			"# HELP %s From the commit of a transaction until all of it, and all before it, is "
+			"acknowledged.\n# TYPE %s histogram\n",
+			name, name);
+	for (int i = 0; i < FWD_DELAY_COUNT; i++)
+		fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bounds[i] / 1000.0,
+				count += positions->delayed[i]);
+	count += positions->delayed[FWD_DELAY_COUNT];
+	fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.6f\n%s_count %" PRIu64 "\n", name,
+			count, name, (double) positions->delay_us / 1e6, name, count);
+}
+
 static char *
 render(const FwdMetrics *m)
 {
@@ -68,6 +87,7 @@ render(const FwdMetrics *m)
 	put_metric(out, "lag_bytes", "gauge", "WAL not confirmed yet.", lag);
 	put_metric(out, "last_commit_seconds", "gauge", "Time of the commit read last.",
 			   m->last_commit_us / 1e6);
+	put_delays(out, m->positions);
 	put_metric(out, "streaming", "gauge", "1 while the slot is read.", m->streaming);
 	fclose(out);
 	return text;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "log.h"
+#include "position.h"
 
 typedef struct FwdMetrics
 {
@@ -36,6 +37,7 @@ typedef struct FwdMetrics
 	int64_t last_commit_us; /* time of the commit that was received last */
 	int64_t last_heard_us;	/* when the server was last heard of */
 	bool streaming;
+	const FwdPositions *positions; /* how long they take */
 } FwdMetrics;
 
 typedef struct FwdHttp FwdHttp;

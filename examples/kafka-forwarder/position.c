@@ -6,13 +6,28 @@
 
 #include "log.h"
 #include "position.h"
+#include "source.h"
 
 struct FwdTransaction
 {
 	uint64_t end_lsn; /* 0 until the commit has arrived */
+	int64_t committed_us;
 	size_t pending;
 	FwdTransaction *newer;
 };
+
+static void
+count_delay(FwdPositions *positions, int64_t committed_us)
+{
+	static const int bounds[FWD_DELAY_COUNT] = FWD_DELAYS;
+	int64_t delay = fwd_now_us() - committed_us;
+	int i = 0;
+
+	while (i < FWD_DELAY_COUNT && delay > (int64_t) bounds[i] * 1000)
+		i++;
+	positions->delayed[i]++;
+	positions->delay_us += delay;
+}
 
 static void
 advance(FwdPositions *positions)
@@ -23,6 +38,8 @@ advance(FwdPositions *positions)
 	{
 		if (oldest->end_lsn > positions->confirmed)
 			positions->confirmed = oldest->end_lsn;
+		if (oldest->committed_us != 0)
+			count_delay(positions, oldest->committed_us);
 		positions->oldest = oldest->newer;
 		if (positions->oldest == NULL)
 			positions->newest = NULL;
@@ -32,10 +49,11 @@ advance(FwdPositions *positions)
 }
 
 void
-fwd_positions_begin(FwdPositions *positions)
+fwd_positions_begin(FwdPositions *positions, int64_t committed_us)
 {
 	FwdTransaction *transaction = fwd_alloc(sizeof(FwdTransaction));
 
+	transaction->committed_us = committed_us;
 	if (positions->newest != NULL)
 		positions->newest->newer = transaction;
 	else

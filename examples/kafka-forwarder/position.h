@@ -17,6 +17,10 @@
 
 typedef struct FwdTransaction FwdTransaction;
 
+/* Upper bounds of how long transactions take from their commit to the acknowledgement, in ms. */
+#define FWD_DELAYS {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30000}
+#define FWD_DELAY_COUNT 12
+
 typedef struct FwdPositions
 {
 	FwdTransaction *oldest;
@@ -26,9 +30,12 @@ typedef struct FwdPositions
 	size_t count;		/* transactions that cannot be confirmed yet */
 	uint64_t confirmed; /* may be told to the server */
 	uint64_t received;	/* everything before it has arrived */
+	uint64_t delayed[FWD_DELAY_COUNT + 1]; /* transactions by their delay; the last: longer */
+	int64_t delay_us;					   /* of all of them together */
 } FwdPositions;
 
-extern void fwd_positions_begin(FwdPositions *positions);
+/* Committed when, in Unix microseconds; 0: its delay is of no interest. */
+extern void fwd_positions_begin(FwdPositions *positions, int64_t committed_us);
 extern void fwd_positions_commit(FwdPositions *positions, uint64_t end_lsn);
 /* The server says that everything before this has been sent: it has arrived. */
 extern void fwd_positions_received(FwdPositions *positions, uint64_t lsn);

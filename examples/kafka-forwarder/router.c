@@ -559,9 +559,9 @@ take_begin(FwdRouter *router, FwdSpan line, FwdError *error)
 	FwdSpan lsn = fwd_json_get(line, "commit_lsn");
 	FwdPlace place = {fwd_json_lsn(lsn), 0, 0};
 
-	fwd_positions_begin(router->positions);
 	router->metrics->transactions++;
 	router->metrics->last_commit_us = fwd_json_int(fwd_json_get(line, "ts"));
+	fwd_positions_begin(router->positions, router->metrics->last_commit_us);
 	return send_aside(router, router->config->transaction_topic, line, lsn, place, false, error);
 }
 

@@ -269,7 +269,7 @@ take_snapshot(Session *session, FwdError *error)
 
 	if (snapshot == NULL)
 		return false;
-	fwd_positions_begin(positions);
+	fwd_positions_begin(positions, 0);
 	positions->whole = true;
 	fine = copy_snapshot(session, snapshot, error);
 	fwd_snapshot_close(snapshot);

@@ -148,7 +148,9 @@ make_conf(KafkaSink *sink, FwdError *error)
 	/* Beyond what we count: a row may be large, and so may what came with one read. */
 	snprintf(kilobytes, sizeof(kilobytes), "%d", 1024 * (sink->config->queue_mb + 64));
 	if (set(conf, "queue.buffering.max.messages", "10000000", error) &&
-		set(conf, "linger.ms", "5", error) && set(conf, "client.id", sink->config->slot, error) &&
+		set(conf, "linger.ms", "5", error) &&
+		/* Small requests would wait for 40 ms behind others. */
+		set(conf, "socket.nagle.disable", "true", error) && set(conf, "client.id", sink->config->slot, error) &&
 		set(conf, "transaction.timeout.ms", TRANSACTION_MS, error) &&
 		fwd_kafka_configure(conf, sink->config, error) &&
 		set(conf, "queue.buffering.max.kbytes", kilobytes, error) &&
