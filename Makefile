@@ -101,6 +101,11 @@ corpus: deps
 soak: deps
 	$(SANDBOX) --test-points -- t/soak/run.sh $(SECONDS) $(if $(SEED),--seed $(SEED)) $(SOAK)
 
+# Forwarders, broker, server and workers killed at random; a short run is in make check.
+chaos-forwarder: DEPS = java
+chaos-forwarder: deps
+	PGT_CHAOS_SECONDS=$(SECONDS) $(SANDBOX) --test-points -- t/lib/prove.sh t/405_forwarder_chaos.pl
+
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
@@ -162,6 +167,7 @@ help:
 	@echo '  make fuzz-decoder-ubsan   the same, built with -fsanitize=undefined'
 	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
 	@echo '  make soak SECONDS=3600    writers, DDL, kill -9 and terminate storms, compared at each frontier'
+	@echo '  make chaos-forwarder SECONDS=600   kill -9 of forwarders, broker, server and workers under load'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
 	@echo '  make bench-sched          from commits to readers: many stream tables, chains, workers, crashes'
@@ -175,4 +181,4 @@ help:
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check check-all lint format coverage \
-	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-forwarder bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak chaos-forwarder bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-forwarder bench-memory demo demo-keep check-version-sync clean help

@@ -214,7 +214,7 @@ sub is_over
 {
 	my ($when) = @_;
 
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+	wait_until_up($node);
 	everything_goes_on($when);
 	wait_until($node, q{SELECT status = 'ACTIVE' FROM pgtrickle.pgt_stream_tables WHERE pgt_name = 'waits'});
 	is(state_of('waits'), 'ACTIVE 0', "$when: it is refreshed again");
@@ -237,7 +237,7 @@ for my $workers (0, 4)
 	$pid = wait_in_refresh();
 	my $other = session($node);
 	kill 'KILL', $other->query_safe('SELECT pg_backend_pid()');
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+	wait_until_up($node);
 	is_recorded('waits', 'CRASHED 57P02', "$with: a crash of another process is no suspicion");
 	is_over("$with, another process crashed");
 

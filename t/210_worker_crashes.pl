@@ -36,7 +36,7 @@ sub reload
 
 sub comes_back
 {
-	return $node->poll_query_until('postgres', 'SELECT true') || die 'the server does not come back';
+	return wait_until_up($node);
 }
 
 my @tables = qw(agg left_branch right_branch meet top);

@@ -117,15 +117,16 @@ subtest 'killed at any moment' => sub {
 	cmp_ok(scalar @all, '>=', scalar @committed, scalar(@all) - scalar(@committed) . ' records were taken back');
 };
 
+# In one partition; brokers do not end a transaction in all partitions at the same moment.
 subtest 'a transaction is seen whole' => sub {
-	my ($status, undef, $err) = run_forwarder($node, $kafka, { %once, 'forwarder.transaction_records' => 50000 }, '--once');
-
-	refresh(q{DELETE FROM item WHERE id >= 10000; UPDATE item SET n = 1});
-	my $forwarder = start_forwarder($node, $kafka, { %once, 'forwarder.transaction_records' => 50000 });
-	my ($seen, %sizes) = (0);
+	$node->safe_psql($db, q{SELECT pg_create_logical_replication_slot('whole', 'pg_trickle_decoder')});
+	$kafka->create_topic('whole.public.st', partitions => 1);
+	refresh(q{DELETE FROM item WHERE id >= 10000; UPDATE item SET n = -1});
 	my $rows = $node->safe_psql($db, 'SELECT count(*) FROM st');
+	my $forwarder = start_forwarder($node, $kafka, { 'source.slot' => 'whole', 'topics.prefix' => 'whole', 'forwarder.delivery' => 'exactly_once' });
+	my %sizes;
 	ok(wait_for(sub {
-				my @new = grep { ($_->{value}{after}{n} // 0) == 1 && $_->{value}{op} eq 'u' } records($kafka, 'shop.public.st');
+				my @new = grep { $_->{value} && ($_->{value}{after}{n} // 0) == -1 } records($kafka, 'whole.public.st');
 				$sizes{ scalar @new }++;
 				return @new >= $rows;
 			}), 'it arrives');

@@ -7,6 +7,7 @@
 #
 #   stream_table_is_right($node, 'orders_by_day');          # one test: symmetric EXCEPT ALL
 #   wait_until($node, 'SELECT ...');                        # until it returns t
+#   wait_until_up($node);                                   # after a crash
 #   wait_for_fresh($node, 'orders_by_day');                 # until it equals its query
 #   my $s = session($node);                                 # background psql: query, query_safe, quit
 #
@@ -25,6 +26,7 @@ our @EXPORT = qw(
   stream_table_is_right
   stream_table_diff
   wait_until
+  wait_until_up
   wait_for_fresh
   wait_for_refreshes
   session
@@ -180,6 +182,20 @@ sub wait_until
 		defined $opt{expected} ? $opt{expected} : 't');
 	fail("timed out waiting for: $sql");
 	return 0;
+}
+
+# After a crash. Not by psql, which may be gone before it has read what it is to ask.
+sub wait_until_up
+{
+	my ($node) = @_;
+	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) != 0)
+	{
+		die "the server does not come back\n" if time() > $deadline;
+		select undef, undef, undef, 0.05;
+	}
+	return 1;
 }
 
 # Wait until the scheduler has brought the stream table up to its query. Only sensible

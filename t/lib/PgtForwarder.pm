@@ -19,7 +19,7 @@ use Cwd qw(abs_path);
 use Encode ();
 use Exporter 'import';
 use IPC::Run;
-use JSON::PP;
+use JSON::XS;
 use Test::More;
 
 use PgTrickle;
@@ -41,7 +41,7 @@ our @EXPORT = qw(
 
 my $folder = abs_path('examples/kafka-forwarder');
 my $program = "$folder/pg-trickle-forwarder";
-my $json = JSON::PP->new->utf8->allow_nonref->canonical;
+my $json = JSON::XS->new->utf8->allow_nonref->canonical;
 my $configs = 0;
 
 # A crash in a callback would otherwise be a silent exit.

@@ -49,7 +49,7 @@ if [ -z "$major" ] && [ -r /etc/os-release ]; then
 fi
 
 want=(gcc libc6-dev make perl util-linux libpq-dev librdkafka-dev libinih-dev libmicrohttpd-dev kcat pkg-config libipc-run-perl
-	libdbd-pg-perl libjson-validator-perl)
+	libdbd-pg-perl libjson-validator-perl libjson-xs-perl)
 # A server that does not come from Debian needs none of Debian's.
 case $("$pg_config" --bindir 2>/dev/null || true) in
 	/usr/lib/postgresql/* | /usr/bin | '') want+=("postgresql-$major" "postgresql-server-dev-$major") ;;
