@@ -18,7 +18,10 @@
 typedef struct FwdTransaction FwdTransaction;
 
 /* Upper bounds of how long transactions take from their commit to the acknowledgement, in ms. */
-#define FWD_DELAYS {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30000}
+#define FWD_DELAYS                                            \
+	{                                                         \
+		1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30000 \
+	}
 #define FWD_DELAY_COUNT 12
 
 typedef struct FwdPositions
@@ -26,10 +29,10 @@ typedef struct FwdPositions
 	FwdTransaction *oldest;
 	FwdTransaction *newest; /* the one that is open, if open */
 	bool open;
-	bool whole;			/* the open one must not be split */
-	size_t count;		/* transactions that cannot be confirmed yet */
-	uint64_t confirmed; /* may be told to the server */
-	uint64_t received;	/* everything before it has arrived */
+	bool whole;							   /* the open one must not be split */
+	size_t count;						   /* transactions that cannot be confirmed yet */
+	uint64_t confirmed;					   /* may be told to the server */
+	uint64_t received;					   /* everything before it has arrived */
 	uint64_t delayed[FWD_DELAY_COUNT + 1]; /* transactions by their delay; the last: longer */
 	int64_t delay_us;					   /* of all of them together */
 } FwdPositions;

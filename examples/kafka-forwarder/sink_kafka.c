@@ -150,7 +150,8 @@ make_conf(KafkaSink *sink, FwdError *error)
 	if (set(conf, "queue.buffering.max.messages", "10000000", error) &&
 		set(conf, "linger.ms", "5", error) &&
 		/* Small requests would wait for 40 ms behind others. */
-		set(conf, "socket.nagle.disable", "true", error) && set(conf, "client.id", sink->config->slot, error) &&
+		set(conf, "socket.nagle.disable", "true", error) &&
+		set(conf, "client.id", sink->config->slot, error) &&
 		set(conf, "transaction.timeout.ms", TRANSACTION_MS, error) &&
 		fwd_kafka_configure(conf, sink->config, error) &&
 		set(conf, "queue.buffering.max.kbytes", kilobytes, error) &&
