@@ -416,6 +416,12 @@ drain(Session *session, int seconds, FwdError *error)
 		if (!tell_server_if_due(session, error))
 			return false;
 	} while (!empty && fwd_now_us() < until);
+	/* What was read behind the last transaction has no rows; it may be forgotten now. */
+	if (empty)
+	{
+		session->sink->ops->idle(session->sink, forwarder->positions.received, true);
+		session->sink->ops->flush(session->sink, 1000);
+	}
 	update_metrics(session);
 	if (!empty)
 		fwd_log("warning", "not all records were acknowledged in time: they will be sent again");

@@ -11,9 +11,8 @@ package PgtKafka;
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use IPC::Run;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 
 use PgtMaven;
 
@@ -24,7 +23,9 @@ sub new
 
 	return $self if $self->{missing};
 	mkdir $folder or die "could not make $folder: $!";
-	my ($port, $controller) = map { PostgreSQL::Test::Cluster::get_free_port() } 1, 2;
+	my @held = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') // die "no port: $!" } 1, 2;
+	my ($port, $controller) = map { $_->sockport } @held;
+	$_->close for @held;
 	$self->{servers} = "127.0.0.1:$port";
 	open my $file, '>', "$folder/server.properties" or die "could not write: $!";
 	print $file <<"CONF";
@@ -76,10 +77,10 @@ sub start
 	$self->{log} = "$self->{folder}/broker." . $self->{starts}++ . '.log';
 	$self->{run} = IPC::Run::start([ $self->command('kafka.Kafka', "$self->{folder}/server.properties") ],
 		'<', \undef, '>', $self->{log}, '2>&1');
-	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
+	my $deadline = time() + 180;
 	until ($self->answers)
 	{
-		die 'Kafka does not start: ' . PostgreSQL::Test::Utils::slurp_file($self->{log}) if time() > $deadline || !$self->{run}->pumpable;
+		die "Kafka does not start, see $self->{log}\n" if time() > $deadline || !$self->{run}->pumpable;
 		select undef, undef, undef, 0.1;
 	}
 	return;
