@@ -106,6 +106,10 @@ chaos-forwarder: DEPS = java
 chaos-forwarder: deps
 	PGT_CHAOS_SECONDS=$(SECONDS) $(SANDBOX) --test-points -- t/lib/prove.sh t/405_forwarder_chaos.pl
 
+check-forwarder-valgrind: DEPS = valgrind
+check-forwarder-valgrind: deps
+	PGT_VALGRIND=1 $(SANDBOX) --test-points -- t/lib/prove.sh t/400_forwarder.pl t/402_forwarder_exactly_once.pl
+
 bench: deps
 	$(SANDBOX) -- t/bench/run.sh $(BENCH)
 
@@ -135,6 +139,10 @@ bench-memory: deps
 
 demo: deps
 	$(SANDBOX) -- examples/demo/demo.sh
+
+demo-kafka: DEPS = java
+demo-kafka: deps
+	$(SANDBOX) -- perl t/lib/with_kafka.pl examples/demo/demo.sh
 
 demo-keep: deps
 	$(SANDBOX) -- examples/demo/demo.sh --keep
@@ -167,6 +175,7 @@ help:
 	@echo '  make fuzz-decoder-ubsan   the same, built with -fsanitize=undefined'
 	@echo '  make corpus               the queries of the server'"'"'s own tests as stream tables'
 	@echo '  make soak SECONDS=3600    writers, DDL, kill -9 and terminate storms, compared at each frontier'
+	@echo '  make check-forwarder-valgrind   the forwarder'"'"'s tests with it under valgrind'
 	@echo '  make chaos-forwarder SECONDS=600   kill -9 of forwarders, broker, server and workers under load'
 	@echo '  make bench                the figures that the documentation states'
 	@echo '  make bench-tpch           TPC-H at scale 1: 22 queries recomputed and refreshed'
@@ -176,9 +185,10 @@ help:
 	@echo '  make bench-decoder        what output plugins cost a walsender, ours and others'
 	@echo '  make bench-forwarder      rows a second into Kafka, delays, memory'
 	@echo '  make bench-memory         millions of changed rows, thousands of refreshes: private memory'
+	@echo '  make demo-kafka           the demo, into an Apache Kafka from Maven Central'
 	@echo '  make demo-keep            the demo, leaving its server running'
 	@echo '  make check-version-sync   every place that names the version agrees'
 	@echo '  make clean'
 
 .PHONY: all $(PARTS) have-server install uninstall installcheck forwarder deps check check-all lint format coverage \
-	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak chaos-forwarder bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-forwarder bench-memory demo demo-keep check-version-sync clean help
+	oracle oracle-ubsan oracle-asserts fuzz-decoder fuzz-decoder-ubsan corpus soak check-forwarder-valgrind chaos-forwarder bench bench-tpch bench-sched bench-replay bench-sla bench-decoder bench-forwarder bench-memory demo demo-kafka demo-keep check-version-sync clean help

@@ -37,6 +37,37 @@ close $file;
 my $said = `$program --config $all --set source.conninfo=host=/nowhere --set kafka.bootstrap.servers=127.0.0.1:1 --check 2>&1`;
 like($said, qr/^ok +settings$/m, 'as they stand there') or diag($said);
 
+# Whatever stands in the file: it is taken, or refused with a message; never a crash, which the sanitizers
+# of this build would make of any access that is wrong.
+my $seed = $ENV{SEED} || time;
+srand($seed);
+my ($taken, $refused, @crashed) = (0, 0);
+for my $round (1 .. 400)
+{
+	my $text = $sample;
+
+	for (0 .. rand 4)
+	{
+		my $at = int rand length $text;
+		my $kind = int rand 6;
+		if ($kind == 0) { substr $text, $at, 1, chr rand 256 }
+		elsif ($kind == 1) { substr $text, $at, int rand 40, '' }
+		elsif ($kind == 2) { substr $text, $at, 0, (('[', ']', '=', ';', "\n", "\0", 'env:', '"', '-1', '99999999999999999999', '${', "\xff")[ rand 12 ]) x (1 + rand 3) }
+		elsif ($kind == 3) { substr $text, $at, 0, 'x' x rand 9000 }
+		elsif ($kind == 4) { $text =~ s/^;(\w+ = )/rand() < 0.3 ? $1 : ";$1"/gme }
+		else { $text = substr($text, $at) . substr($text, 0, $at) }
+	}
+	open my $changed, '>:raw', $all or die "could not write: $!";
+	print $changed $text;
+	close $changed;
+	my $said = `$program --config $all --version 2>&1`;
+	if ($? == 0 && $said =~ /^pg-trickle-forwarder \S+$/) { $taken++ }
+	elsif ($? >> 8 == 1 && $said =~ /\S/ && $said !~ /Sanitizer|runtime error/) { $refused++ }
+	else { push @crashed, "$?: $said" }
+}
+is_deeply(\@crashed, [], 'no file makes it crash') or diag("SEED=$seed");
+ok($taken > 20 && $refused > 20, "$taken were taken, $refused refused");
+
 SKIP:
 {
 	skip 'no man', 1 if system('command -v man >/dev/null');

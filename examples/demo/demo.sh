@@ -1,13 +1,14 @@
 #!/bin/bash
-# demo.sh [--keep]: a shop, four stream tables, a writer, and what comes out.
+# demo.sh [--keep]: a shop, four stream tables, a writer, and what comes out, also into Kafka.
 #
 # Runs inside t/lib/sandbox.sh ("make demo"): not as root, with the private server
 # installation first in PATH. Starts a throw-away server there, reachable only through a
 # socket in a folder of its own, and removes it at the end; --keep leaves it running.
 #
-# Exit status 0: every stream table equalled its query at the end, and the decoder's
-# rows alone led from the first state of region_sales to its last.
+# Exit status 0: every stream table equalled its query at the end, the decoder's rows alone
+# led from the first state of region_sales to its last, and its topic held its last.
 #
+#   PGT_DEMO_BROKERS   a Kafka to forward into ("make demo-kafka" has one); default: librdkafka's mock brokers
 #   PGT_DEMO_SECONDS   how long the writer writes (20)
 set -euo pipefail
 
@@ -25,8 +26,10 @@ socket=$box
 [ ${#socket} -le 80 ] || socket=$(mktemp -d /tmp/pg_trickle-demo.XXXXXX)
 port=5432
 slot=demo
+forwarder=$here/../kafka-forwarder
 writer_pid=
 receiver_pid=
+forwarder_pid=
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
 	bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
@@ -54,7 +57,7 @@ stop_server() {
 finish() {
 	local status=$?
 	trap - EXIT INT TERM
-	for pid in $writer_pid $receiver_pid; do kill "$pid" 2>/dev/null || true; done
+	for pid in $writer_pid $receiver_pid $forwarder_pid; do kill "$pid" 2>/dev/null || true; done
 	if [ -n "$keep" ] && [ $status = 0 ]; then
 		title "The server is still running"
 		line "psql -h $socket -p $port -U demo shop"
@@ -126,6 +129,27 @@ start_receiver() {
 		-o format=json -o envelope=compact 2>>"$box/receiver.log" &
 	receiver_pid=$!
 	line "pg_recvlogical --slot $slot --start -o format=json -o envelope=compact"
+}
+
+# With the rows that are there first; then whatever changes.
+start_forwarder() {
+	local kind='Apache Kafka'
+	brokers=${PGT_DEMO_BROKERS:-}
+	make -s -C "$forwarder" all tests >>"$box/forwarder.log" 2>&1 || fail "the forwarder cannot be built, see $box/forwarder.log"
+	if [ -z "$brokers" ]; then
+		kind='mock brokers'
+		coproc MOCKD { exec "$forwarder/tests/mockd" 1; }
+		read -r brokers <&"${MOCKD[0]}" || fail "no mock brokers"
+	fi
+	"$forwarder/pg-trickle-forwarder" --set "source.conninfo=host=$socket port=$port user=demo dbname=shop" --set source.slot=kafka --set source.create_slot=on \
+		--set topics.prefix=demo --set forwarder.delivery=exactly_once --set "kafka.bootstrap.servers=$brokers" >"$box/forwarder.log" 2>&1 &
+	forwarder_pid=$!
+	for _ in $(seq 600); do
+		grep -q 'streaming from slot' "$box/forwarder.log" && break
+		kill -0 "$forwarder_pid" 2>/dev/null || { cat "$box/forwarder.log" >&2; fail "the forwarder"; }
+		sleep 0.1
+	done
+	line "pg-trickle-forwarder, exactly once, into $kind at $brokers"
 }
 
 start_writer() {
@@ -212,6 +236,26 @@ stop_receiver() {
 		fail "the decoder's lines are not JSON"
 }
 
+# All of the topic into a table; a key stays in its partition.
+stop_forwarder() {
+	local target
+	target=$(sql -c "SELECT pg_current_wal_flush_lsn()")
+	for _ in $(seq 300); do
+		[ "$(sql -c "SELECT confirmed_flush_lsn >= '$target' FROM pg_replication_slots WHERE slot_name = 'kafka'")" = t ] && break
+		sleep 0.1
+	done
+	kill -TERM "$forwarder_pid"
+	wait "$forwarder_pid" || { cat "$box/forwarder.log" >&2; fail "the forwarder"; }
+	forwarder_pid=
+	kcat -b "$brokers" -C -t demo.shop.region_sales -o beginning -e -q -f '%p\t%o\t%k\t%s\n' >"$box/topic.tsv" || fail "kcat"
+	sql -c "CREATE TABLE demo.topic (partition int, place bigint, key jsonb, value jsonb)"
+	sql -c "\\copy demo.topic FROM '$box/topic.tsv' WITH (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\t')" || fail "the topic holds what is not JSON"
+	psql -X -v ON_ERROR_STOP=1 -P footer=off -P border=1 <<-'SQL' | sed 's/^/   /'
+		SELECT 'demo.shop.region_sales' AS topic, count(*) FILTER (WHERE value ->> 'op' = 'r') AS "at first", count(*) FILTER (WHERE value ->> 'op' <> 'r') AS "after it",
+			count(DISTINCT key) AS keys, count(DISTINCT partition) AS partitions FROM demo.topic
+	SQL
+}
+
 show_stream() {
 	psql -X -v ON_ERROR_STOP=1 -P footer=off -P border=1 <<-'SQL' | sed 's/^/   /'
 		SELECT line ->> 't' AS "relation", count(*) FILTER (WHERE line ->> 'op' = 'c') AS inserts,
@@ -253,6 +297,19 @@ check() {
 		line "${red}DIFFERENT${plain} shop.region_sales and its first state + the decoder's rows: $rows rows"
 		bad=1
 	fi
+	# What compaction would leave of the topic.
+	rows=$(sql -c "
+		CREATE TABLE demo.compacted AS
+		SELECT r.* FROM (SELECT DISTINCT ON (key) value FROM demo.topic ORDER BY key, place DESC) l,
+			jsonb_populate_record(NULL::shop.region_sales, l.value -> 'after') r WHERE l.value -> 'after' <> 'null';
+		SELECT count(*) FROM ((TABLE demo.compacted EXCEPT ALL TABLE shop.region_sales)
+			UNION ALL (TABLE shop.region_sales EXCEPT ALL TABLE demo.compacted)) AS d")
+	if [ "$rows" = 0 ]; then
+		line "${green}equal${plain}     shop.region_sales and its topic"
+	else
+		line "${red}DIFFERENT${plain} shop.region_sales and its topic: $rows rows"
+		bad=1
+	fi
 	[ "$(sql -c 'SELECT count(*) > 0 FROM ((TABLE demo.before EXCEPT TABLE shop.region_sales)) AS d')" = t ] ||
 		{ line "${red}region_sales never changed${plain}"; bad=1; }
 	return $bad
@@ -274,6 +331,9 @@ make_stream_tables
 title "The rows that change, on their way out"
 start_receiver
 
+title "And into Kafka"
+start_forwarder
+
 title "Somebody writes"
 start_writer
 watch_it
@@ -285,6 +345,9 @@ compare_costs
 title "What the decoder sent"
 stop_receiver
 show_stream
+
+title "What Kafka has"
+stop_forwarder
 
 title "Is it all true?"
 check || fail "a stream table is not what its query says"

@@ -213,7 +213,10 @@ main(int argc, char **argv)
 	forwarder.metrics.positions = &forwarder.positions;
 	status = read_command_line(argc, argv, &forwarder, &check, &error);
 	if (status >= 0)
+	{
+		fwd_config_free(&forwarder.config);
 		return status;
+	}
 	srandom((unsigned) (getpid() ^ fwd_now_us()));
 	forwarder.signals = open_signals();
 	if (check)
