@@ -88,7 +88,7 @@ SKIP:
 	my $gone = 0;
 	for my $try (1 .. 200)
 	{
-		last if ($gone = $primary->psql('postgres', 'SELECT 1') != 0);
+		last if ($gone = !is_up($primary));
 	}
 	is($gone, 1, 'the primary goes down in the middle of a refresh');
 	$primary->stop('immediate', fail_ok => 1);

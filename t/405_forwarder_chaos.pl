@@ -88,6 +88,7 @@ sub start_writer
 my %disaster = (
 	forwarder => sub { my $name = rand() < 0.5 ? 'once' : 'least'; stop_forwarder($forwarder{$name}, 'KILL'); start_one($name) },
 	worker => sub {
+		wait_until_up($node);
 		my ($status, $pids) = $node->psql('postgres', q{SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type LIKE 'pg_trickle%' OR backend_type = 'walsender'});
 		my @pids = split / /, $pids // '';
 		kill 'KILL', $pids[ rand @pids ] if @pids;

@@ -26,6 +26,7 @@ our @EXPORT = qw(
   stream_table_is_right
   stream_table_diff
   wait_until
+  is_up
   wait_until_up
   wait_for_fresh
   wait_for_refreshes
@@ -184,13 +185,20 @@ sub wait_until
 	return 0;
 }
 
-# After a crash. Not by psql, which may be gone before it has read what it is to ask.
+# Not asked by psql, which may be gone before it has read what it is to ask.
+sub is_up
+{
+	my ($node) = @_;
+	return system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
+}
+
+# After a crash.
 sub wait_until_up
 {
 	my ($node) = @_;
 	my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default;
 
-	while (system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) != 0)
+	until (is_up($node))
 	{
 		die "the server does not come back\n" if time() > $deadline;
 		select undef, undef, undef, 0.05;
