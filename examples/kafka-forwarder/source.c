@@ -59,6 +59,9 @@ hint_for(const char *sqlstate, const char *server_hint)
 	if (strcmp(sqlstate, "55006") == 0)
 		return "Another process reads this slot, perhaps an older forwarder; see "
 			   "pg_replication_slots.active_pid.";
+	if (strncmp(sqlstate, "54", 2) == 0)
+		return "Set source.oversize = omit, raise source.max_message_bytes, or exclude the table "
+			   "with source.exclude_tables.";
 	if (server_hint != NULL)
 		return server_hint;
 	if (strcmp(sqlstate, "42501") == 0)
@@ -69,9 +72,6 @@ hint_for(const char *sqlstate, const char *server_hint)
 			   "between are gone. If not, see wal_level and the server's log.";
 	if (strcmp(sqlstate, "58P01") == 0)
 		return "Install " PLUGIN " on the server.";
-	if (strncmp(sqlstate, "54", 2) == 0)
-		return "Set source.oversize = omit, raise source.max_message_bytes, or exclude the table "
-			   "with source.exclude_tables.";
 	return NULL;
 }
 

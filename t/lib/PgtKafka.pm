@@ -3,6 +3,7 @@
 #   my $kafka = PgtKafka->new($folder);            # a folder that it may fill; started
 #   plan skip_all => $kafka->{missing} if $kafka->{missing};
 #   $kafka->{servers}                              # for kafka.bootstrap.servers; records() takes $kafka
+#   $kafka->{sasl}                                 # the same, for user fwd with password secret (SASL PLAIN)
 #   $kafka->kill;  $kafka->stop;  $kafka->start;   # kill -9, in order, again on the same data
 #   $kafka->create_topic('name', partitions => 4, 'cleanup.policy' => 'compact');
 #   my @lines = $kafka->console_consumer('name', '--isolation-level', 'read_committed');   # key, tab, value
@@ -23,17 +24,22 @@ sub new
 
 	return $self if $self->{missing};
 	mkdir $folder or die "could not make $folder: $!";
-	my @held = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') // die "no port: $!" } 1, 2;
-	my ($port, $controller) = map { $_->sockport } @held;
+	my @held = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') // die "no port: $!" } 1 .. 3;
+	my ($port, $controller, $sasl) = map { $_->sockport } @held;
 	$_->close for @held;
 	$self->{servers} = "127.0.0.1:$port";
+	$self->{sasl} = "127.0.0.1:$sasl";
 	open my $file, '>', "$folder/server.properties" or die "could not write: $!";
 	print $file <<"CONF";
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1\@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,SASL://127.0.0.1:$sasl,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SASL://127.0.0.1:$sasl
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_fwd="secret";
 controller.listener.names=CONTROLLER
 log.dirs=$folder/data
 num.partitions=4
