@@ -97,10 +97,14 @@ fail(const char *what, rd_kafka_error_t *cause, FwdError *error)
 
 /* -- the position -- */
 
-/* Compacted, with one partition. Brokers that refuse make it as they make others. */
-static void
-create_topic(FwdExactlyOnce *eo)
+/*
+ * Compacted, with one partition. Brokers that refuse make it as they make others, once the
+ * first position is produced. False if it is there by now, and may have a position.
+ */
+static bool
+create_topic(FwdExactlyOnce *eo, FwdError *error)
 {
+	bool exists = false;
 	char reason[256];
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(eo->producer);
 	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(eo->topic, 1, -1, reason, sizeof(reason));
@@ -109,9 +113,11 @@ create_topic(FwdExactlyOnce *eo)
 	if (topic == NULL)
 	{
 		rd_kafka_queue_destroy(queue);
-		return;
+		return true;
 	}
 	rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "compact");
+	/* Only what is in full segments is compacted. */
+	rd_kafka_NewTopic_set_config(topic, "segment.bytes", "16777216");
 	rd_kafka_CreateTopics(eo->producer, &topic, 1, NULL, queue);
 	event = rd_kafka_queue_poll(queue, BROKER_MS);
 	if (event != NULL)
@@ -125,13 +131,17 @@ create_topic(FwdExactlyOnce *eo)
 
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			fwd_log("info", "made the topic \"%s\" for the position", eo->topic);
-		else if (err != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+		else if (err == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+			exists = true;
+		else
 			fwd_log("warning", "could not make the compacted topic \"%s\": %s", eo->topic,
 					rd_kafka_err2str(err));
 		rd_kafka_event_destroy(event);
 	}
 	rd_kafka_NewTopic_destroy(topic);
 	rd_kafka_queue_destroy(queue);
+	return !exists ||
+		   fwd_fail(error, FWD_RETRY, NULL, "the topic \"%s\" has just been made", eo->topic);
 }
 
 static bool
@@ -189,7 +199,12 @@ static bool
 read_state(FwdExactlyOnce *eo, FwdResume *resume, FwdError *error)
 {
 	char *text;
+	bool found;
 
+	if (!fwd_resume_find_topic(resume, eo->topic, &found, error))
+		return false;
+	if (!found)
+		return create_topic(eo, error);
 	if (!fwd_resume_read_value(resume, eo->topic, eo->config->slot, &text, error))
 		return false;
 	if (text == NULL)
@@ -432,13 +447,8 @@ fwd_eo_open(rd_kafka_t *producer, FwdResume *resume, const FwdConfig *config,
 	cause = rd_kafka_init_transactions(producer, BROKER_MS);
 	if (cause != NULL)
 		fail("begin with transactions of Kafka", cause, error);
-	else
-	{
-		if (!fwd_resume_has_topic(resume, eo->topic))
-			create_topic(eo);
-		if (read_state(eo, resume, error))
-			return eo;
-	}
+	else if (read_state(eo, resume, error))
+		return eo;
 	fwd_eo_close(eo);
 	return NULL;
 }

@@ -265,21 +265,27 @@ fwd_resume_read(FwdResume *resume, const char *topic, int count, FwdPlace *last,
 }
 
 bool
-fwd_resume_has_topic(FwdResume *resume, const char *topic)
+fwd_resume_find_topic(FwdResume *resume, const char *topic, bool *found, FwdError *error)
 {
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(resume->consumer, topic, NULL);
 	const struct rd_kafka_metadata *data;
-	bool found = false;
+	rd_kafka_resp_err_t err = rd_kafka_metadata(resume->consumer, 0, handle, &data, BROKER_MS);
 
-	if (rd_kafka_metadata(resume->consumer, 0, handle, &data, BROKER_MS) ==
-		RD_KAFKA_RESP_ERR_NO_ERROR)
+	*found = false;
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		found = data->topic_cnt == 1 && data->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
-				data->topics[0].partition_cnt > 0;
+		if (data->topic_cnt == 1)
+		{
+			err = data->topics[0].err;
+			*found = err == RD_KAFKA_RESP_ERR_NO_ERROR && data->topics[0].partition_cnt > 0;
+		}
 		rd_kafka_metadata_destroy(data);
 	}
 	rd_kafka_topic_destroy(handle);
-	return found;
+	if (*found || err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+		return true;
+	return fwd_fail(error, FWD_RETRY, NULL, "could not look for the topic \"%s\": %s", topic,
+					rd_kafka_err2str(err));
 }
 
 bool

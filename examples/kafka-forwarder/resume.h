@@ -23,8 +23,9 @@ extern FwdResume *fwd_resume_open(const FwdConfig *config, const FwdOrigin *orig
  */
 extern bool fwd_resume_read(FwdResume *resume, const char *topic, int count, FwdPlace *last,
 							FwdError *error);
-/* Brokers make no topic because a consumer asks. */
-extern bool fwd_resume_has_topic(FwdResume *resume, const char *topic);
+/* Is the topic there? Brokers make none because a consumer asks. False if they do not tell. */
+extern bool fwd_resume_find_topic(FwdResume *resume, const char *topic, bool *found,
+								  FwdError *error);
 /* The last value under a key in partition 0, in memory of the caller; NULL if there is none. */
 extern bool fwd_resume_read_value(FwdResume *resume, const char *topic, const char *key,
 								  char **value, FwdError *error);
